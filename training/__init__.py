@@ -1,0 +1,1 @@
+"""Offline: data sets, teacher, alignment, losses, stages, evaluation, report."""
