@@ -39,12 +39,12 @@ def pip_command() -> list[str]:
     raise ResourceError(f"pip is missing; add it with `{sys.executable} -m ensurepip` and run the same command again")
 
 
-def apt_command() -> list[str]:
-    """Return how to call apt-get. Raises: ResourceError when there is none."""
-    if found := shutil.which("apt-get"):
+def apt_command(program: str = "apt-get") -> list[str]:
+    """Return how to call a program of apt. Raises: ResourceError when there is none."""
+    if found := shutil.which(program):
         return [found]
     raise ResourceError(
-        "apt-get is missing: the debian data set comes from a Debian or Ubuntu machine's own package lists; "
+        f"{program} is missing: the debian data set comes from a Debian or Ubuntu machine's own package lists; "
         "elsewhere use `drdecr data fetch homeassistant`"
     )
 

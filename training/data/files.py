@@ -87,7 +87,9 @@ def naming_full_disk(place: Path) -> Iterator[None]:
         yield
     except OSError as problem:
         if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise ResourceError(f"the disk of {place} is full; free some space and run the same command again") from None
+            raise ResourceError(
+                f"the disk of {place} is full; free some space and run the same command again"
+            ) from None
         raise
 
 

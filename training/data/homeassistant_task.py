@@ -175,7 +175,9 @@ def _queries(
         }
         if translations:
             answers = sorted({ids[text_key(one.text)] for one in places})
-            yield TaskQuery(f"ha-{sha256(key.encode()).hexdigest()[:12]}", places[0].label, translations, tuple(answers))
+            yield TaskQuery(
+                f"ha-{sha256(key.encode()).hexdigest()[:12]}", places[0].label, translations, tuple(answers)
+            )
 
 
 def _train_passages(passages: Iterable[Passage], held_integrations: set[str], banned: set[str]) -> list[Passage]:
@@ -197,7 +199,11 @@ def _pairs(integrations: Iterable[Integration], lang: str, banned: set[str]) -> 
                 if english is None or not _is_worth_learning(english, translation):
                     continue
                 keys = (text_key(english), text_key(translation))
-                if keys[0] == keys[1] or keys in seen or banned & (paragraph_keys(english) | paragraph_keys(translation)):
+                if (
+                    keys[0] == keys[1]
+                    or keys in seen
+                    or banned & (paragraph_keys(english) | paragraph_keys(translation))
+                ):
                     continue
                 seen.add(keys)
                 yield ParallelPair(f"homeassistant.{lang}", english, translation)

@@ -6,7 +6,25 @@ import re
 
 from drdecr.errors import UsageError
 
-DEFAULT_LANGUAGES = ("ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh", "it", "nl", "pl", "cs", "sv", "fi", "uk", "da")
+DEFAULT_LANGUAGES = (
+    "ja",
+    "ko",
+    "ru",
+    "de",
+    "fr",
+    "es",
+    "pt",
+    "tr",
+    "zh",
+    "it",
+    "nl",
+    "pl",
+    "cs",
+    "sv",
+    "fi",
+    "uk",
+    "da",
+)
 
 # The first variant wins where two translate the same query; text pairs are taken from all of them.
 HOMEASSISTANT_VARIANTS = {"pt": ("pt", "pt-BR"), "zh": ("zh-Hans",), "es": ("es", "es-419")}

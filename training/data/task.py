@@ -63,7 +63,9 @@ def keep_clear(queries: Iterable[TaskQuery], meanings: Meanings) -> list[TaskQue
     """Drop unclear translations, then the queries that have none left."""
     kept = []
     for query in queries:
-        clear = {lang: text for lang, text in query.translations.items() if meanings.is_clear(lang, query.english, text)}
+        clear = {
+            lang: text for lang, text in query.translations.items() if meanings.is_clear(lang, query.english, text)
+        }
         if clear:
             kept.append(replace(query, translations=clear))
     return kept
@@ -119,7 +121,9 @@ def _training_keys(data: DataSet, by_id: Mapping[str, Passage]) -> Iterator[str]
             yield text_key(pair.translation)
 
 
-def choose_demo(passages: Sequence[Passage], first: Iterable[str], worth: Mapping[str, int], limit: int) -> list[Passage]:
+def choose_demo(
+    passages: Sequence[Passage], first: Iterable[str], worth: Mapping[str, int], limit: int
+) -> list[Passage]:
     """Choose up to `limit` passages: those with an id in `first`, then the worthiest, ties by SHA-256 of the id."""
     answers = set(first)
     ranked = sorted(passages, key=lambda one: (one.id not in answers, -worth.get(one.id, 0), _digest(one.id)))

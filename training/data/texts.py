@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 
@@ -15,9 +16,14 @@ def text_key(text: str) -> str:
     return fold(unicodedata.normalize("NFKC", text).casefold())
 
 
+def paragraphs(text: str) -> list[str]:
+    """Split at blank lines."""
+    return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
 def paragraph_keys(text: str) -> set[str]:
-    """Return the keys of the text itself and of each of its paragraphs (parted by line ends)."""
-    return {key for part in (text, *text.splitlines()) if (key := text_key(part))}
+    """Return the keys of the text itself and of each of its paragraphs."""
+    return {key for part in (text, *paragraphs(text)) if (key := text_key(part))}
 
 
 def has_letters(text: str) -> bool:

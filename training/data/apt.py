@@ -1,0 +1,190 @@
+"""The translated package descriptions of the machine's own mirror, fetched by apt-get into a private directory.
+
+The system's lists, caches and update hooks stay untouched, and no root is needed: every directory that apt writes is
+ours, and only the index target of translations is switched on. Signatures are checked as always.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from drdecr.errors import FetchError, ResourceError
+from training.data.clients import Outcome, apt_command, client_failure, run_client
+from training.data.files import naming_full_disk
+
+SETTINGS = """\
+#clear Acquire::Languages;
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+Acquire::AllowReleaseInfoChange "true";
+"""
+OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".lzma": lzma.open}
+APT_SUFFIXES = ("", ".lz4", ".zst", *OPENERS)
+HELPER_PATHS = ("/usr/lib/apt/apt-helper", "/usr/libexec/apt/apt-helper")
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationList:
+    """One downloaded file: the descriptions of one repository in one language, named as apt names it (`pt_BR`)."""
+
+    path: Path
+    code: str
+    repository: str
+    release: str
+
+    @property
+    def name(self) -> str:
+        """The file's name without the mirror's address."""
+        return self.path.name.rpartition("_dists_")[2]
+
+
+def fetch_translation_lists(state: Path, codes: Sequence[str]) -> list[TranslationList]:
+    """Bring the lists of English and the given languages up to date under `state`.
+
+    A broken download is continued by apt; a repository that fails is left out, unless it is the one that has the
+    translations. Raises: FetchError; ResourceError without apt-get or disk space.
+    """
+    state = state.resolve()
+    options = _private_options(state, codes)
+    with naming_full_disk(state):
+        off = [f"{target}::DefaultEnabled=false" for target in _other_targets(options)]
+        command = [*apt_command(), *options, *(word for option in off for word in ("-o", option)), "update"]
+        outcome = _update(command)
+    lists = _downloaded(options)
+    _check_complete(lists, codes, command, outcome, state)
+    return lists
+
+
+def read_list(path: Path) -> str:
+    """Return the text of a list, however apt compressed it. Raises: FetchError, ResourceError."""
+    try:
+        if path.suffix in (".lz4", ".zst"):
+            outcome = subprocess.run([_helper(), "cat-file", str(path)], capture_output=True, check=False)
+            if outcome.returncode != 0:
+                raise FetchError(f"{path} is broken; delete it and run the same command again")
+            raw = outcome.stdout
+        elif path.suffix in OPENERS:
+            with OPENERS[path.suffix](path, "rb") as file:
+                raw = file.read()
+        else:
+            raw = path.read_bytes()
+    except (EOFError, OSError, lzma.LZMAError) as problem:
+        raise FetchError(f"{path} cannot be read ({problem}); delete it and run the same command again") from None
+    return raw.decode(errors="replace")
+
+
+def _private_options(state: Path, codes: Sequence[str]) -> list[str]:
+    with naming_full_disk(state):
+        for folder in ("lists/partial", "cache/archives/partial"):
+            (state / folder).mkdir(parents=True, exist_ok=True)
+        settings = state / "apt.conf"
+        languages = " ".join(f'"{code}";' for code in ("en", *codes))
+        settings.write_text(f"{SETTINGS}Acquire::Languages {{ {languages} }};\n")
+    places = {"Dir::State": state, "Dir::State::Lists": state / "lists", "Dir::Cache": state / "cache"}
+    return ["-c", str(settings), *(word for name, place in places.items() for word in ("-o", f"{name}={place}"))]
+
+
+def _other_targets(options: Sequence[str]) -> list[str]:
+    """Return the configuration names of all index targets but the translations, as other packages may add some."""
+    command = [*apt_command("apt-config"), *options, "dump", "Acquire::IndexTargets"]
+    outcome = run_client(command, env=_plain_messages())
+    found = re.findall(r"^(Acquire::IndexTargets::deb(?:-src)?::[^:\s]+)", outcome.output, re.MULTILINE)
+    if outcome.status != 0 or not found:
+        raise client_failure("apt's configuration", command, outcome, Path(options[1]).parent)
+    return sorted({name for name in found if name != "Acquire::IndexTargets::deb::Translations"})
+
+
+def _update(command: Sequence[str]) -> Outcome:
+    """Run `apt-get update`, showing the percentage that it reports."""
+    reader, writer = os.pipe()
+    with (
+        os.fdopen(reader, encoding="utf-8", errors="replace") as status,
+        tempfile.TemporaryFile() as words,
+        tqdm(total=100, desc="apt-get update", unit="%", disable=not sys.stderr.isatty(), leave=False) as bar,
+    ):
+        try:
+            process = subprocess.Popen(
+                [*command, "-q", "-o", f"APT::Status-Fd={writer}"],
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                pass_fds=(writer,),
+                env=_plain_messages(),
+            )
+        except OSError as problem:
+            raise ResourceError(f"cannot start {command[0]} ({problem.strerror}); repair it and run again") from None
+        finally:
+            os.close(writer)
+        try:
+            for line in status:
+                if found := re.match(r"dlstatus:\d+:([\d.]+):", line):
+                    bar.update(max(0.0, round(float(found[1]) - bar.n, 1)))
+            process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        words.seek(0)
+        return Outcome(process.returncode, words.read().decode(errors="replace"))
+
+
+def _downloaded(options: Sequence[str]) -> list[TranslationList]:
+    form = "$(CREATED_BY)|$(LANGUAGE)|$(REPO_URI)|$(ORIGIN) $(CODENAME)|$(FILENAME)"
+    found = []
+    command = [*apt_command(), *options, "indextargets", "--format", form]
+    outcome = run_client(command, env=_plain_messages())
+    if outcome.status != 0:
+        raise client_failure("the list of apt's downloads", command, outcome, Path(options[1]).parent)
+    for line in outcome.output.splitlines():
+        if line.count("|") < 4:
+            continue
+        target, code, repository, release, filename = line.split("|", 4)
+        if target != "Translations":
+            continue
+        plain = re.sub(r"\.(lz4|zst|gz|bz2|xz|lzma)$", "", filename)
+        path = next((path for suffix in APT_SUFFIXES if (path := Path(plain + suffix)).is_file()), None)
+        if path is not None:
+            found.append(TranslationList(path, code, repository, release.strip()))
+    return found
+
+
+def _check_complete(
+    lists: Sequence[TranslationList], codes: Sequence[str], command: Sequence[str], outcome: Outcome, state: Path
+) -> None:
+    translated = [one for one in lists if one.code != "en"]
+    missing = set(codes) - {one.code for one in translated}
+    failed = re.findall(r"Failed to fetch (\S+)", outcome.output)
+    ours = any(address.startswith(one.repository) for address in failed for one in translated)
+    nothing = not translated or not any(one.code == "en" for one in lists)
+    # A mirror that answered and has none of these languages is no failure of the download.
+    if (missing and ours) or (nothing and (failed or outcome.status != 0)):
+        raise client_failure("the package descriptions", command, outcome, state)
+    if not lists:
+        raise FetchError(
+            "apt-get brought no package descriptions: has this machine any package sources (sources.list)?"
+        )
+
+
+def _plain_messages() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
+
+
+def _helper() -> str:
+    for candidate in (*HELPER_PATHS, shutil.which("apt-helper")):
+        if candidate and Path(candidate).is_file():
+            return candidate
+    raise ResourceError("apt-helper is missing, which unpacks apt's lists; it comes with the package `apt`")
