@@ -100,6 +100,7 @@ def passage_from_json(line: str) -> Passage:
     metadata = record.get("metadata") or {}
     if not isinstance(metadata, dict) or not all(_is_metadata_value(value) for value in metadata.values()):
         raise InputError("`metadata` must be an object of strings, numbers, booleans or lists of strings")
+    _reject_surrogates(json.dumps(metadata, ensure_ascii=False), "metadata")
     return Passage(_identifier(record), text, title or None, metadata)
 
 
@@ -138,9 +139,7 @@ def read_pairs(path: str | Path, *, skipped: SkippedLines | None = None) -> Iter
     def parse(line: str, *, tsv: bool) -> ParallelPair:
         fields = line.split("\t")
         if len(fields) != 3:
-            raise InputError(
-                f"expected 3 tab-separated fields (source, English, translation), found {len(fields)}"
-            )
+            raise InputError(f"expected 3 tab-separated fields (source, English, translation), found {len(fields)}")
         if not fields[1].strip() or not fields[2].strip():
             raise InputError("one side of the pair is empty")
         return ParallelPair(*fields)
@@ -237,9 +236,7 @@ def _decode(raw: bytes, number: int) -> str:
     try:
         return raw.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as problem:
-        raise InputError(
-            f"not UTF-8 (byte {problem.start + 1} of the line); convert the file to UTF-8"
-        ) from None
+        raise InputError(f"not UTF-8 (byte {problem.start + 1} of the line); convert the file to UTF-8") from None
 
 
 def _open(path: str | Path) -> IO[bytes]:
@@ -276,9 +273,7 @@ def _reject_surrogates(value: str, key: str) -> None:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise InputError(
-            f"`{key}` holds half a surrogate pair; repair the text where it was written"
-        ) from None
+        raise InputError(f"`{key}` holds half a surrogate pair; repair the text where it was written") from None
 
 
 def _identifier(record: dict[str, object]) -> str:
@@ -291,14 +286,8 @@ def _identifier(record: dict[str, object]) -> str:
 
 
 def _checked_id(value: str) -> str:
-    if (
-        not value
-        or len(value) > MAX_ID_CHARS
-        or any(char.isspace() or not char.isprintable() for char in value)
-    ):
-        raise InputError(
-            f"the id {value[:40]!r} must be 1 to {MAX_ID_CHARS} printable characters without spaces"
-        )
+    if not value or len(value) > MAX_ID_CHARS or any(char.isspace() or not char.isprintable() for char in value):
+        raise InputError(f"the id {value[:40]!r} must be 1 to {MAX_ID_CHARS} printable characters without spaces")
     return value
 
 

@@ -1,0 +1,1 @@
+"""The HTTP service: one encoder, some snapshots, an answer a query."""

@@ -1,0 +1,125 @@
+"""Makes the FastAPI app: `create_server(settings)`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+
+from drdecr import __version__
+from service.engine import EngineLoader, expected_checks, load_engine
+from service.gate import OPEN_PATHS, Gate
+from service.keys import KeyRing
+from service.metrics import Metrics
+from service.problems import MEDIA_TYPE, Problem, ProblemBody, from_http_exception, from_validation
+from service.readiness import Readiness
+from service.routes import health, indexes, pages, search, vectors
+from service.schemas import BatchQuery
+from service.settings import Settings
+from service.state import Service
+from service.work import WorkQueue
+
+log = structlog.get_logger("service.app")
+
+_REF = "#/components/schemas/{model}"
+
+
+def create_server(
+    settings: Settings,
+    *,
+    load: EngineLoader = load_engine,
+    on_failure: Callable[[Exception], None] | None = None,
+) -> FastAPI:
+    """Make the app. Its lifespan loads the engine in the background, so that `/livez` answers at once.
+
+    `load` makes the engine (a fake in tests); `on_failure` gets the error of a load that failed.
+    """
+    metrics = Metrics()
+    readiness = Readiness()
+    readiness.expect(*expected_checks(settings))
+    queue = WorkQueue(settings.threads, settings.queue_depth, metrics)
+    service = Service(settings, metrics, readiness, queue)
+
+    async def load_in_background() -> None:
+        try:
+            service.loaded = await asyncio.to_thread(load, settings, readiness)
+        except Exception as error:
+            for check in readiness.checks:
+                if not check.ok:
+                    readiness.update(check.name, "failed to load")
+            if on_failure is None:
+                log.exception("load failed")
+            else:
+                on_failure(error)
+        else:
+            log.info(
+                "ready", indexes={name: index.snapshot.version for name, index in service.loaded.indexes.items()}
+            )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(load_in_background())
+        yield
+        await loading
+        await asyncio.to_thread(queue.close)
+
+    app = FastAPI(title="DR.DECR", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service = service
+    for routes in (search, vectors, indexes, health, pages):
+        app.include_router(routes.router)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(RequestValidationError, _validation_problem)
+    app.add_middleware(
+        Gate,
+        keys=KeyRing(settings.api_key_hashes),
+        max_body_bytes=settings.max_body_bytes,
+        metrics=metrics,
+        readiness=readiness,
+    )
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _respond(request, from_http_exception(error))
+
+
+async def _validation_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return _respond(request, from_validation(error.errors()))
+
+
+def _respond(request: Request, problem: Problem) -> Response:
+    body = problem.to_bytes(request.scope["request_id"])
+    return Response(body, problem.status_code, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the document, with the schemas that routes name by reference and the key where it is asked for."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description="Cross-lingual passage retrieval: queries in any language, passages in English.",
+            license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            routes=app.routes,
+        )
+        _, schemas = models_json_schema(
+            [(ProblemBody, "serialization"), (BatchQuery, "validation")], ref_template=_REF
+        )
+        document["components"]["schemas"] |= schemas["$defs"]
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                operation["security"] = [] if path in OPEN_PATHS else [{"key": []}, {}]
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,59 @@
+"""`drdecr serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from service.keys import new_key
+from service.settings import load_settings
+
+
+def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    key, stored = new_key()
+    click.echo(f"key (give it to the client; it is stored nowhere):\n  {key}")
+    click.echo(f"hash (give it to the service):\n  DRDECR_API_KEY_HASHES={stored}")
+    ctx.exit()
+
+
+@click.command(epilog="Every option can also be set as DRDECR_…; the others are in service/settings.py.")
+@click.option("--student", type=click.Path(path_type=Path), help="The student directory, with its onnx/ folder.")
+@click.option(
+    "--index",
+    multiple=True,
+    metavar="NAME=SNAPSHOT",
+    help="A snapshot and the name to search it by; a bare SNAPSHOT is named after its directory. Repeatable.",
+)
+@click.option("--host", help="Address to listen on; 127.0.0.1 unless given.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port; 8080 unless given, 0 takes a free one.")
+@click.option("--threads", type=click.IntRange(1, 1_024), help="Queries worked on at once; one a core unless given.")
+@click.option("--insecure", is_flag=True, default=None, help="Let other machines connect without an API key.")
+@click.option(
+    "--new-key",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_new_key,
+    help="Print a new API key and its hash, and exit.",
+)
+def serve(  # noqa: PLR0917 - one parameter an option
+    student: Path | None,
+    index: tuple[str, ...],
+    host: str | None,
+    port: int | None,
+    threads: int | None,
+    insecure: bool | None,
+) -> None:
+    """Start the HTTP service.
+
+    Example: drdecr serve --student demo/student --index demo=demo/snapshot
+    """
+    settings = load_settings(
+        student=student, index=index or None, host=host, port=port, threads=threads, insecure=insecure
+    )
+    from service.process import run
+
+    run(settings)

@@ -1,0 +1,121 @@
+"""What answers: one encoder and the snapshots that it built, loaded and warmed up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from drdecr.corpus import Passage
+from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
+from drdecr.index.backend import Hit, SearchParams, StageTimes
+from service.problems import Problem
+
+if TYPE_CHECKING:
+    from service.readiness import Readiness
+    from service.settings import Settings
+
+
+@runtime_checkable
+class StagedEncoder(Encoder, Protocol):
+    """An encoder whose two steps can be timed, and batched, apart."""
+
+    def tokenize(self, texts: Sequence[str], kind: Kind) -> Any: ...
+
+    def encode_tokens(self, tokens: Any) -> Encoded: ...
+
+
+class Match(Protocol):
+    """A query token and the passage token that it met; spans are characters [start, end)."""
+
+    @property
+    def query_span(self) -> tuple[int, int]: ...
+
+    @property
+    def passage_span(self) -> tuple[int, int]: ...
+
+    @property
+    def score(self) -> float: ...
+
+
+class SearchableSnapshot(Protocol):
+    """The part of `drdecr.index.Snapshot` that the service uses; a fake in the unit tests."""
+
+    @property
+    def version(self) -> str: ...
+
+    def __len__(self) -> int: ...
+
+    def search(
+        self, queries: Encoded, k: int, params: SearchParams = ..., *, times: StageTimes | None = None
+    ) -> list[list[Hit]]:
+        """Return the best k passages of each query, best first."""
+        ...
+
+    def passage(self, passage_id: str) -> Passage | None: ...
+
+    def passages(self, ids: Sequence[str]) -> Mapping[str, Passage]: ...
+
+    def explain(self, query: Encoded, position: int) -> Sequence[Match]:
+        """Return for each query token the passage token that it met."""
+        ...
+
+    def warm_up(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServedIndex:
+    """A snapshot under the name that clients use. A request holds one, and so sees one version only."""
+
+    name: str
+    snapshot: SearchableSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """The encoder and every index."""
+
+    encoder: Encoder
+    indexes: Mapping[str, ServedIndex]
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self.encoder.spec
+
+    def index(self, name: str) -> ServedIndex:
+        """Return an index by its name. Raises: Problem 404."""
+        found = self.indexes.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.indexes))
+            raise Problem(404, "index_not_found", f"No index {name[:64]!r}; there is {known}.")
+        return found
+
+
+EngineLoader = Callable[["Settings", "Readiness"], Engine]
+
+
+def expected_checks(settings: Settings) -> list[str]:
+    """Return the names of the checks that `load_engine` will set."""
+    return ["encoder", *(f"index:{source.name}" for source in settings.index)]
+
+
+def load_engine(settings: Settings, readiness: Readiness) -> Engine:
+    """Load and warm up the encoder and each snapshot, setting a check after each.
+
+    Raises: ModelError, SnapshotError, ResourceError.
+    """
+    from drdecr.encoder.load import load_encoder
+
+    from drdecr.index import Snapshot
+
+    encoder = load_encoder(settings.student, threads=1)
+    encoder.encode(["warm-up"], "query")
+    readiness.update("encoder", f"{encoder.spec.name} {encoder.spec.fingerprint[:12]}", ok=True)
+    indexes: dict[str, ServedIndex] = {}
+    for source in settings.index:
+        snapshot = Snapshot.open(source.path)
+        snapshot.require(encoder.spec)
+        snapshot.warm_up()
+        indexes[source.name] = ServedIndex(source.name, snapshot)
+        readiness.update(f"index:{source.name}", f"{snapshot.version}, {len(snapshot)} passages", ok=True)
+    return Engine(encoder, indexes)

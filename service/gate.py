@@ -1,0 +1,169 @@
+"""What every request passes: its id, its key, the size of its body, its log line and its metrics."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass, field
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.keys import KeyRing, TooManyAttemptsError
+from service.metrics import Metrics
+from service.problems import MEDIA_TYPE, Problem, from_http_exception
+from service.readiness import Readiness
+
+log = structlog.get_logger("service.request")
+
+OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/livez", "/readyz", "/health"})
+"""Answered without a key: they hold no passage and no figure of use."""
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """One request and how far its answer is."""
+
+    request_id: str
+    began: float = field(default_factory=time.perf_counter)
+    status: int = 0
+    finished: bool = False
+
+
+class Gate:
+    """ASGI middleware around the whole app; also the last resort that turns a defect into a 500."""
+
+    def __init__(
+        self, app: ASGIApp, *, keys: KeyRing, max_body_bytes: int, metrics: Metrics, readiness: Readiness
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._max_body_bytes = max_body_bytes
+        self._metrics = metrics
+        self._readiness = readiness
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        exchange = _Exchange(_request_id(scope))
+        scope["request_id"] = exchange.request_id
+        answer = self._sender(exchange, send)
+        with (
+            structlog.contextvars.bound_contextvars(request_id=exchange.request_id),
+            self._metrics.in_flight.track_inprogress(),
+        ):
+            try:
+                await self._authorize(scope["path"], headers.get("authorization", ""))
+                await self._app(scope, self._bounded(headers, receive), answer)
+            except HTTPException as error:
+                await self._refuse(from_http_exception(error), exchange, answer)
+            except Exception:
+                log.exception("defect", method=scope["method"], path=scope["path"])
+                if exchange.status:
+                    raise
+                detail = "The service failed; its log names the cause under this request id."
+                await self._refuse(Problem(500, "internal_error", detail), exchange, answer)
+            finally:
+                self._record(scope, exchange)
+
+    async def _authorize(self, path: str, header: str) -> None:
+        if not len(self._keys) or path in OPEN_PATHS:
+            return
+        scheme, _, key = header.partition(" ")
+        try:
+            identity = await self._keys.identify(key.strip()) if scheme.lower() == "bearer" else None
+        except TooManyAttemptsError:
+            self._metrics.refused.labels("key_attempts").inc()
+            raise Problem(
+                429, "too_many_attempts", "Too many unknown keys are tried.", headers={"Retry-After": "1"}
+            ) from None
+        if identity is None:
+            self._metrics.refused.labels("unauthorized").inc()
+            raise Problem(
+                401,
+                "unauthorized",
+                "Send a valid API key: Authorization: Bearer KEY.",
+                headers={"WWW-Authenticate": 'Bearer realm="drdecr"'},
+            )
+        structlog.contextvars.bind_contextvars(key=identity)
+
+    def _bounded(self, headers: Headers, receive: Receive) -> Receive:
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > self._max_body_bytes:
+            raise self._too_large()
+        seen = 0
+
+        async def bounded() -> Message:
+            nonlocal seen
+            message = await receive()
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._max_body_bytes:
+                    raise self._too_large()
+            return message
+
+        return bounded
+
+    def _too_large(self) -> Problem:
+        self._metrics.refused.labels("body_too_large").inc()
+        return Problem(413, "body_too_large", f"The body is larger than {self._max_body_bytes} bytes; split it.")
+
+    def _sender(self, exchange: _Exchange, send: Send) -> Send:
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = exchange.request_id
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+                if self._readiness.draining:
+                    headers["Connection"] = "close"
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                exchange.finished = True
+
+        return answer
+
+    async def _refuse(self, problem: Problem, exchange: _Exchange, answer: Send) -> None:
+        body = problem.to_bytes(exchange.request_id)
+        headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), **(problem.headers or {})}
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        await answer({"type": "http.response.start", "status": problem.status_code, "headers": raw})
+        await answer({"type": "http.response.body", "body": body})
+
+    def _record(self, scope: Scope, exchange: _Exchange) -> None:
+        took_s = time.perf_counter() - exchange.began
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        route = getattr(scope.get("route"), "path", "unmatched")
+        self._metrics.requests.labels(method, route, exchange.status).inc()
+        self._metrics.request_seconds.labels(method, route).observe(took_s)
+        write = log.debug if scope["path"] in OPEN_PATHS or route == "/metrics" else log.info
+        write(
+            "request",
+            method=method,
+            path=scope["path"][:512],
+            status=exchange.status,
+            took_ms=round(took_s * 1_000, 3),
+            **({} if exchange.finished else {"unfinished": True}),
+        )
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
+            return str(value.decode("ascii"))
+    return secrets.token_hex(16)

@@ -1,0 +1,125 @@
+"""POST /v1/encode and POST /v1/rerank: the encoder without an index."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+from fastapi import APIRouter, Response
+from numpy.typing import NDArray
+
+from drdecr.encoder.types import Encoded, EncoderSpec
+from service.problems import documented
+from service.responses import json_response
+from service.schemas import (
+    Embedding,
+    EncodeRequest,
+    EncodeResponse,
+    RerankRequest,
+    RerankResponse,
+    RerankResult,
+    Warned,
+)
+from service.searching import encode, maxsim, query_warnings
+from service.state import JsonOnly, ServiceDependency
+from service.stopwatch import Stopwatch
+from service.texts import checked, checked_all
+
+router = APIRouter(tags=["vectors"])
+_STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
+
+
+@router.post(
+    "/v1/encode",
+    response_model=EncodeResponse,
+    dependencies=[JsonOnly],
+    responses=documented(*_STATUSES),
+    summary="Return the token vectors of queries or passages",
+)
+async def encode_texts(body: EncodeRequest, service: ServiceDependency) -> Response:
+    watch = Stopwatch()
+    deadline = service.deadline(body.timeout_ms)
+    encoder = service.engine.encoder
+    limit = service.settings.max_query_chars if body.kind == "query" else service.settings.max_text_chars
+    texts = checked_all(body.texts, "/texts", limit)
+
+    def work() -> Response:
+        watch.add("queue", watch.elapsed_ms())
+        encoded = encode(encoder, texts, body.kind, watch)
+        deadline.check()
+        as_text = body.format == "base64"
+        return json_response(
+            EncodeResponse(
+                student=encoder.spec.fingerprint,
+                dim=encoder.spec.dim,
+                sentence_dim=encoder.spec.sentence_dim,
+                embeddings=[
+                    _embedding(encoder.spec, encoded.select(number, number + 1), body, as_text)
+                    for number in range(len(encoded))
+                ],
+                took_ms=watch.took_ms(),
+            )
+        )
+
+    async with service.queue.admission():
+        response = await service.queue.run(deadline, work)
+    service.metrics.observe_stages(watch.stages)
+    return response
+
+
+@router.post(
+    "/v1/rerank",
+    response_model=RerankResponse,
+    dependencies=[JsonOnly],
+    responses=documented(*_STATUSES),
+    summary="Order given texts by their relevance to a query",
+)
+async def rerank_texts(body: RerankRequest, service: ServiceDependency) -> Response:
+    watch = Stopwatch()
+    deadline = service.deadline(body.timeout_ms)
+    encoder = service.engine.encoder
+    query = checked(body.query, "/query", service.settings.max_query_chars)
+    texts = checked_all(body.texts, "/texts", service.settings.max_text_chars)
+
+    def work() -> Response:
+        watch.add("queue", watch.elapsed_ms())
+        asked = encode(encoder, [query], "query", watch)
+        deadline.check()
+        given = encode(encoder, texts, "passage", watch)
+        deadline.check()
+        with watch.stage("search"):
+            scores = maxsim(asked, given, encoder.spec.sentence_weight)
+            order = np.argsort(-scores, kind="stable")[: body.k]
+        warnings = query_warnings(encoder, asked)
+        if cut := int(given.truncated.sum()):
+            message = f"{cut} of the texts cut at {encoder.spec.passage_length} tokens."
+            warnings.append(Warned(code="text_truncated", message=message))
+        results = [RerankResult(index=int(number), score=round(float(scores[number]), 6)) for number in order]
+        return json_response(RerankResponse(results=results, took_ms=watch.took_ms(), warnings=warnings))
+
+    async with service.queue.admission():
+        response = await service.queue.run(deadline, work)
+    service.metrics.observe_stages(watch.stages)
+    return response
+
+
+def _embedding(spec: EncoderSpec, encoded: Encoded, body: EncodeRequest, as_text: bool) -> Embedding:
+    limit = spec.query_length if body.kind == "query" else spec.passage_length
+    warnings = []
+    if encoded.truncated[0]:
+        message = f"Cut at {limit} tokens."
+        if body.kind == "query":
+            warnings.append(Warned(code="query_truncated", message=message))
+        else:
+            warnings.append(Warned(code="text_truncated", message=message))
+    sentence = None if encoded.sentences is None else encoded.sentences[0]
+    return Embedding(
+        vectors=_base64(encoded.vectors) if as_text else encoded.vectors.tolist(),
+        sentence=None if sentence is None else _base64(sentence) if as_text else sentence.tolist(),
+        spans=[(int(start), int(end)) for start, end in encoded.spans],
+        warnings=warnings,
+    )
+
+
+def _base64(values: NDArray[np.float32]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode("ascii")

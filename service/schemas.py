@@ -1,0 +1,285 @@
+"""The bodies of requests and answers, as OpenAPI shows them. Character positions count Unicode code points."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.problems import ProblemBody
+
+MAX_K = 1_000
+MAX_EXPLAINED_K = 100
+MAX_BATCH = 1_000
+MAX_BATCH_HITS = 100_000
+MAX_ENCODE_TEXTS = 64
+MAX_RERANK_TEXTS = 256
+MAX_TIMEOUT_MS = 60_000
+
+
+class Request(BaseModel):
+    """Base of bodies: no field that we do not know, no value of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+Timeout = Annotated[
+    int | None,
+    Field(
+        ge=1, le=MAX_TIMEOUT_MS, description="Answer 504 after this many milliseconds; null: the service's own limit."
+    ),
+]
+
+
+class SearchParams(Request):
+    """How hard to look; null leaves it to the index."""
+
+    nprobe: int | None = Field(default=None, ge=1, le=1_000_000, description="Clusters visited for each query token.")
+    candidates: int | None = Field(default=None, ge=1, le=10_000_000, description="Passages that are scored exactly.")
+
+
+class SearchRequest(Request):
+    """A question to one index."""
+
+    query: str = Field(description="In any language that the student knows.", examples=["画像を編集するプログラム"])
+    k: int = Field(default=10, ge=1, le=MAX_K, description="The most hits to return.")
+    highlight: bool = Field(default=False, description=f"Mark what matched; k at most {MAX_EXPLAINED_K}.")
+    explain: bool = Field(
+        False, description=f"Tell which query token met which passage token; k at most {MAX_EXPLAINED_K}."
+    )
+    params: SearchParams = SearchParams()
+    timeout_ms: Timeout = None
+
+
+class BatchQuery(Request):
+    """One question of a batch; `index` may be left to the batch."""
+
+    query: str
+    index: str | None = None
+    k: int = Field(default=10, ge=1, le=MAX_K)
+    highlight: bool = False
+    explain: bool = False
+    params: SearchParams = SearchParams()
+
+
+class BatchRequest(Request):
+    """Many questions at once. A wrong one fails alone, so items are checked one by one."""
+
+    queries: list[Any] = Field(
+        min_length=1,
+        max_length=MAX_BATCH,
+        json_schema_extra={"items": {"$ref": "#/components/schemas/BatchQuery"}},
+    )
+    index: str | None = Field(default=None, description="For the questions that name no index.")
+    timeout_ms: Timeout = None
+
+
+class EncodeRequest(Request):
+    """Texts to turn into vectors."""
+
+    texts: list[str] = Field(min_length=1, max_length=MAX_ENCODE_TEXTS)
+    kind: Literal["query", "passage"] = "query"
+    format: Literal["float", "base64"] = Field(
+        default="float", description="base64: little-endian float32, row by row."
+    )
+    timeout_ms: Timeout = None
+
+
+class RerankRequest(Request):
+    """Texts to order by their relevance to a query."""
+
+    query: str
+    texts: list[str] = Field(min_length=1, max_length=MAX_RERANK_TEXTS)
+    k: int | None = Field(default=None, ge=1, le=MAX_RERANK_TEXTS, description="The most results; null: all.")
+    timeout_ms: Timeout = None
+
+
+class Warned(BaseModel):
+    """Something the client should know about an answer that is still an answer."""
+
+    code: Literal["query_truncated", "text_truncated", "query_unknown", "query_empty"]
+    message: str
+
+
+class Range(BaseModel):
+    """Characters [start, end) of a hit's title or text."""
+
+    field: Literal["title", "text"]
+    start: int
+    end: int
+
+
+class QuerySpan(BaseModel):
+    """Characters [start, end) of the query."""
+
+    start: int
+    end: int
+    text: str
+
+
+class PassageSpan(Range):
+    """Characters of a hit's title or text, and what stands there."""
+
+    text: str
+
+
+class TokenMatch(BaseModel):
+    """A query token, and the passage token whose dot product with it is greatest."""
+
+    query: QuerySpan
+    passage: PassageSpan | None
+    score: float
+
+
+class Explanation(BaseModel):
+    """Where a score comes from: score = maxsim + sentence."""
+
+    maxsim: float = Field(description="Sum of the tokens' scores.")
+    sentence: float = Field(description="What the sentence vectors add; 0 for a student that has none.")
+    tokens: list[TokenMatch]
+
+
+class HitBody(BaseModel):
+    """A passage found."""
+
+    id: str
+    score: float
+    title: str | None
+    text: str
+    metadata: dict[str, Any]
+    highlights: list[Range] | None = None
+    explanation: Explanation | None = None
+
+
+class TookMs(BaseModel):
+    """Milliseconds by stage; `total` also holds what lies between them."""
+
+    queue: float = 0.0
+    tokenise: float = 0.0
+    encode: float = 0.0
+    search: float = 0.0
+    fetch: float = 0.0
+    explain: float = 0.0
+    total: float = 0.0
+
+
+class SearchResponse(BaseModel):
+    """The best passages first."""
+
+    hits: list[HitBody]
+    took_ms: TookMs
+    index: str
+    index_version: str
+    warnings: list[Warned]
+
+
+class BatchResult(BaseModel):
+    """The answer to one question of a batch: hits, or a problem."""
+
+    status: int
+    hits: list[HitBody] | None = None
+    index: str | None = None
+    index_version: str | None = None
+    warnings: list[Warned] = []
+    error: ProblemBody | None = None
+
+
+class BatchResponse(BaseModel):
+    """One result for each question, in their order."""
+
+    results: list[BatchResult]
+    took_ms: TookMs
+
+
+class Embedding(BaseModel):
+    """Vectors of one text. `vectors`: one row a token, L2-normalised; `spans`: the characters each row stands for."""
+
+    vectors: list[list[float]] | str
+    sentence: list[float] | str | None
+    spans: list[tuple[int, int]]
+    warnings: list[Warned]
+
+
+class EncodeResponse(BaseModel):
+    """One embedding for each text, in their order."""
+
+    student: str
+    dim: int
+    sentence_dim: int
+    embeddings: list[Embedding]
+    took_ms: TookMs
+
+
+class RerankResult(BaseModel):
+    """The text at `index` of the request and its relevance."""
+
+    index: int
+    score: float
+
+
+class RerankResponse(BaseModel):
+    """The most relevant text first."""
+
+    results: list[RerankResult]
+    took_ms: TookMs
+    warnings: list[Warned]
+
+
+class IndexBody(BaseModel):
+    """What is known of an index."""
+
+    name: str
+    version: str
+    passages: int
+    student: str
+    dim: int
+    sentence_dim: int
+
+
+class IndexList(BaseModel):
+    indexes: list[IndexBody]
+
+
+class PassageBody(BaseModel):
+    """A passage as it was stored."""
+
+    id: str
+    title: str | None
+    text: str
+    metadata: dict[str, Any]
+
+
+class CheckBody(BaseModel):
+    name: str
+    ok: bool
+    reason: str
+
+
+class HealthBody(BaseModel):
+    """`ready`, or `not_ready` with the check that fails."""
+
+    status: Literal["ready", "not_ready"]
+    checks: list[CheckBody]
+
+
+class LiveBody(BaseModel):
+    status: Literal["alive"] = "alive"
+
+
+class StudentBody(BaseModel):
+    name: str
+    fingerprint: str
+    dim: int
+    sentence_dim: int
+    sentence_weight: float
+    query_length: int
+    passage_length: int
+
+
+class InfoBody(BaseModel):
+    """Which model, which indexes, which build."""
+
+    version: str
+    student: StudentBody
+    indexes: list[IndexBody]
+    runtime: dict[str, str]

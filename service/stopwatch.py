@@ -1,0 +1,39 @@
+"""Where the time of an answer went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.schemas import TookMs
+
+
+class Stopwatch:
+    """Adds up milliseconds by stage, from the moment it is made."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self.stages: dict[str, float] = {}
+
+    def elapsed_ms(self) -> float:
+        """Return the milliseconds since it was made."""
+        return (time.perf_counter() - self._began) * 1_000
+
+    def add(self, stage: str, milliseconds: float) -> None:
+        """Count time that was measured elsewhere."""
+        self.stages[stage] = self.stages.get(stage, 0.0) + milliseconds
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of a block."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(name, (time.perf_counter() - began) * 1_000)
+
+    def took_ms(self) -> TookMs:
+        """Return all stages and the total until now, rounded to microseconds."""
+        shown = {stage: round(ms, 3) for stage, ms in self.stages.items() if stage in TookMs.model_fields}
+        return TookMs(**shown, total=round(self.elapsed_ms(), 3))

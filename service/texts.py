@@ -1,0 +1,36 @@
+"""Makes a client's text fit for the encoder, without moving any character."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from service.problems import FieldError, Problem
+
+# One space for one control character, so that positions still fit the text that the client sent.
+_CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
+
+
+def clean(text: str) -> str:
+    """Replace control characters, NUL among them, by spaces; the length stays the same."""
+    return text.translate(_CONTROLS)
+
+
+def checked(text: str, pointer: str, max_chars: int) -> str:
+    """Return the cleaned text. Raises: Problem 422 when it is blank or too long."""
+    if len(text) > max_chars:
+        raise _refusal(pointer, f"has {len(text)} characters; the limit is {max_chars}")
+    cleaned = clean(text)
+    if not cleaned.strip():
+        raise _refusal(pointer, "is blank")
+    return cleaned
+
+
+def checked_all(texts: Sequence[str], pointer: str, max_chars: int) -> list[str]:
+    """Return the cleaned texts. Raises: Problem 422 that names the first unusable one."""
+    return [checked(text, f"{pointer}/{number}", max_chars) for number, text in enumerate(texts)]
+
+
+def _refusal(pointer: str, message: str) -> Problem:
+    return Problem(
+        422, "invalid_request", f"{pointer} {message}.", errors=[FieldError(pointer=pointer, message=message)]
+    )

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from fake_engine import FakeEncoder, fake_engine
+from starlette.testclient import TestClient
+
+from service.app import create_server
+from service.engine import Engine
+from service.readiness import Readiness
+from service.settings import Settings
+
+MakeClient = Callable[..., TestClient]
+
+
+@pytest.fixture
+def encoder() -> FakeEncoder:
+    return FakeEncoder()
+
+
+@pytest.fixture
+def make_client(encoder: FakeEncoder) -> Iterator[MakeClient]:
+    """Start an app over a fake engine; its settings are given by name."""
+    with ExitStack() as stack:
+
+        def make(engine: Engine | None = None, **settings: Any) -> TestClient:
+            chosen = Settings(**{"student": "student", "index": "demo=snapshot", "threads": 2, **settings})
+
+            def load(_: Settings, readiness: Readiness) -> Engine:
+                for check in readiness.checks:
+                    if check.name != "accepting":
+                        readiness.update(check.name, "loaded", ok=True)
+                return engine or fake_engine(encoder)
+
+            # Not raising server exceptions: an error that reaches the server must show as its status.
+            client = TestClient(create_server(chosen, load=load), raise_server_exceptions=False)
+            stack.callback(encoder.gate.set)
+            stack.enter_context(client)
+            for _attempt in range(1_000):
+                if client.get("/readyz").status_code == 200:
+                    return client
+                time.sleep(0.005)
+            raise AssertionError("the app did not become ready")
+
+        yield make
+
+
+@pytest.fixture
+def client(make_client: MakeClient) -> TestClient:
+    return make_client()

@@ -1,0 +1,129 @@
+"""An engine in memory: words are tokens, equal words have equal vectors, search is brute force."""
+
+from __future__ import annotations
+
+import re
+import threading
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from drdecr.corpus import Passage
+from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
+from drdecr.index.backend import Hit, SearchParams, StageTimes
+from service.engine import Engine, ServedIndex
+from service.searching import maxsim
+
+DIM = 16
+SPEC = EncoderSpec("fake", "f" * 64, DIM, DIM, 0.5, query_length=8, passage_length=16)
+PASSAGES = (
+    Passage("cat", "A cat sleeps on the mat.", "The cat"),
+    Passage("dog", "A dog barks at the moon."),
+    Passage("a/b?c", "Nobody reads slashes in ids.", None, {"section": "odd", "tags": ["x", "y"]}),
+    Passage("image", "An editor for pictures and drawings", "Image editor", {"popular": True}),
+)
+
+
+def _vector(word: str) -> np.ndarray:
+    row = np.random.default_rng(zlib.crc32(word.lower().encode("utf-8"))).standard_normal(DIM).astype(np.float32)
+    return row / np.linalg.norm(row)
+
+
+class FakeEncoder:
+    """Encodes words; `gate`, when set to a closed event, holds the encoding back."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+        self.texts: list[str] = []
+        self.error: Exception | None = None
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return SPEC
+
+    def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:
+        self.entered.release()
+        assert self.gate.wait(30)
+        if self.error is not None:
+            raise self.error
+        self.texts.extend(texts)
+        limit = SPEC.query_length if kind == "query" else SPEC.passage_length
+        words = [list(re.finditer(r"\w+", text)) for text in texts]
+        kept = [found[:limit] for found in words]
+        flat = [match for found in kept for match in found]
+        return Encoded(
+            vectors=np.stack([_vector(match.group()) for match in flat]) if flat else np.empty((0, DIM), np.float32),
+            offsets=np.cumsum([0, *map(len, kept)]),
+            sentences=np.stack([_vector(text.strip()) for text in texts]),
+            spans=np.array([match.span() for match in flat], np.int32).reshape(-1, 2),
+            truncated=np.array([len(found) > limit for found in words]),
+            unknown=np.array([1.0 if "ʘ" in text else 0.0 for text in texts], np.float32),
+        )
+
+
+@dataclass(frozen=True)
+class FakeMatch:
+    query_span: tuple[int, int]
+    passage_span: tuple[int, int]
+    score: float
+
+
+class FakeSnapshot:
+    """Scores every passage for every query."""
+
+    def __init__(self, passages: Sequence[Passage] = PASSAGES, version: str = "v1") -> None:
+        self._passages = {passage.id: passage for passage in passages}
+        self._ids = list(self._passages)
+        self._encoded = FakeEncoder().encode([passage.content for passage in passages], "passage")
+        self._version = version
+        self.params: list[SearchParams] = []
+
+    @property
+    def version(self) -> str:
+        return self._version
+
+    def __len__(self) -> int:
+        return len(self._passages)
+
+    def search(
+        self, queries: Encoded, k: int, params: SearchParams = SearchParams(), *, times: StageTimes | None = None
+    ) -> list[list[Hit]]:
+        self.params.append(params)
+        found = []
+        for number in range(len(queries)):
+            query = queries.select(number, number + 1)
+            if not len(query.vectors):
+                found.append([])
+                continue
+            scores = maxsim(query, self._encoded, SPEC.sentence_weight)
+            best = np.argsort(-scores, kind="stable")[:k]
+            found.append([Hit(self._ids[position], float(scores[position]), int(position)) for position in best])
+        return found
+
+    def passage(self, passage_id: str) -> Passage | None:
+        return self._passages.get(passage_id)
+
+    def passages(self, ids: Sequence[str]) -> Mapping[str, Passage]:
+        return {passage_id: self._passages[passage_id] for passage_id in ids}
+
+    def explain(self, query: Encoded, position: int) -> list[FakeMatch]:
+        passage = self._encoded.select(position, position + 1)
+        products = query.vectors @ passage.vectors.T
+        return [
+            FakeMatch(tuple(query.spans[token]), tuple(passage.spans[best]), float(products[token, best]))
+            for token, best in enumerate(products.argmax(axis=1))
+        ]
+
+    def warm_up(self) -> None:
+        pass
+
+
+def fake_engine(encoder: FakeEncoder | None = None, **snapshots: FakeSnapshot) -> Engine:
+    """Make an engine; one index `demo` over PASSAGES unless others are given."""
+    indexes = snapshots or {"demo": FakeSnapshot()}
+    served = {name: ServedIndex(name, snapshot) for name, snapshot in indexes.items()}
+    return Engine(encoder or FakeEncoder(), served)
