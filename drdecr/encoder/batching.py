@@ -1,0 +1,77 @@
+"""Tokenised texts through a model in length-bucketed batches, and its answers back in the order of the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drdecr.encoder.text_tokens import TextTokens
+from drdecr.encoder.types import Encoded, Progress
+
+Forward = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
+"""ids and mask (batch, tokens) -> token vectors (batch, tokens, dim), sentence vectors (batch, sentence_dim)."""
+
+BATCH_TOKENS = 4096
+
+
+def encode_tokens(
+    tokens: Sequence[TextTokens],
+    forward: Forward,
+    *,
+    dim: int,
+    sentence_dim: int,
+    pad_id: int,
+    batch_tokens: int = BATCH_TOKENS,
+    progress: Progress | None = None,
+) -> Encoded:
+    """Run a model over tokenised texts; padding and unscored tokens are dropped."""
+    offsets = np.zeros(len(tokens) + 1, np.int64)
+    np.cumsum([len(text.scored) for text in tokens], out=offsets[1:])
+    vectors = np.empty((int(offsets[-1]), dim), np.float32)
+    sentences = np.zeros((len(tokens), sentence_dim), np.float32) if sentence_dim else None
+    empty = sum(len(text.ids) == 0 for text in tokens)
+    if progress and empty:
+        progress(empty)
+    for batch in batches([len(text.ids) for text in tokens], batch_tokens):
+        token_vectors, sentence_vectors = forward(*_padded([tokens[text].ids for text in batch], pad_id))
+        for row, text in enumerate(batch):
+            vectors[offsets[text] : offsets[text + 1]] = token_vectors[row, tokens[text].scored]
+            if sentences is not None and sentence_vectors is not None:
+                sentences[text] = sentence_vectors[row]
+        if progress:
+            progress(len(batch))
+    return Encoded(
+        vectors=vectors,
+        offsets=offsets,
+        sentences=sentences,
+        spans=np.concatenate([np.empty((0, 2), np.int32), *(text.spans for text in tokens)]),
+        truncated=np.array([text.truncated for text in tokens], np.bool_),
+        unknown=np.array([text.unknown for text in tokens], np.float32),
+    )
+
+
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Group positions by length, so that a padded batch holds at most `budget` tokens.
+
+    A length above the budget makes a batch of its own; a length of 0 is in no batch.
+    """
+    batch: list[int] = []
+    for position in sorted((position for position, length in enumerate(lengths) if length), key=lengths.__getitem__):
+        if batch and lengths[position] * (len(batch) + 1) > budget:
+            yield batch
+            batch = []
+        batch.append(position)
+    if batch:
+        yield batch
+
+
+def _padded(rows: Sequence[NDArray[np.int64]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    longest = max(map(len, rows))
+    ids = np.full((len(rows), longest), pad_id, np.int64)
+    mask = np.zeros((len(rows), longest), np.int64)
+    for position, row in enumerate(rows):
+        ids[position, : len(row)] = row
+        mask[position, : len(row)] = 1
+    return ids, mask

@@ -1,0 +1,129 @@
+"""A student served by ONNX Runtime, without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from drdecr.encoder.batching import encode_tokens
+from drdecr.encoder.settings import (
+    ONNX_FOLDER,
+    TOKENIZER_FILE,
+    OnnxManifest,
+    Precision,
+    read_manifest,
+    sha256_of,
+)
+from drdecr.encoder.text_tokens import TextTokenizer
+from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
+from drdecr.errors import ModelError
+
+INPUTS = ("input_ids", "attention_mask")
+TOKEN_OUTPUT = "token_vectors"
+SENTENCE_OUTPUT = "sentence_vectors"
+
+
+class OnnxEncoder:
+    """An encoder over a student's `onnx/` folder. Threads may share one."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        tokenizer: Tokenizer,
+        manifest: OnnxManifest,
+        precision: Precision,
+    ) -> None:
+        self._session = session
+        self._tokenizer = TextTokenizer(tokenizer, manifest)
+        self._manifest = manifest
+        self._spec = manifest.spec(manifest.fingerprint)
+        self._outputs = [TOKEN_OUTPUT, SENTENCE_OUTPUT] if manifest.sentence_dim else [TOKEN_OUTPUT]
+        self.precision = precision
+
+    @classmethod
+    def load(cls, student: str | Path, *, threads: int | None = None, precision: Precision | None = None) -> Self:
+        """Load the file that the manifest serves, or the one of another precision.
+
+        `threads` run one batch; all processors of this process by default.
+
+        Raises: ModelError where a file is missing, unreadable, changed since its export, or of other shapes.
+        """
+        manifest = read_manifest(student)
+        chosen = precision or manifest.serves
+        if chosen not in manifest.files:
+            raise ModelError(f"{student}: has no {chosen} file; export it again with it")
+        folder = Path(student) / ONNX_FOLDER
+        graph = _checked(folder / manifest.files[chosen], manifest)
+        tokenizer_file = _checked(folder / TOKENIZER_FILE, manifest)
+        try:
+            tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as problem:  # the library raises nothing narrower
+            raise ModelError(f"{tokenizer_file}: no tokenizer ({problem})") from None
+        return cls(_session(graph, manifest, threads), tokenizer, manifest, chosen)
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self._spec
+
+    def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:
+        """Encode texts in their order. An empty text has no token vectors."""
+        return encode_tokens(
+            self._tokenizer.tokenize(texts, kind),
+            self._forward,
+            dim=self._spec.dim,
+            sentence_dim=self._spec.sentence_dim,
+            pad_id=self._manifest.pad_id,
+            progress=progress,
+        )
+
+    def _forward(
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        outputs = self._session.run(self._outputs, dict(zip(INPUTS, (ids, mask), strict=True)))
+        return outputs[0], outputs[1] if len(outputs) > 1 else None
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _checked(path: Path, manifest: OnnxManifest) -> Path:
+    try:
+        actual = sha256_of(path)
+    except OSError as problem:
+        raise ModelError(f"{path}: cannot be read ({problem.strerror}); export the student again") from None
+    if actual != manifest.sha256[path.name]:
+        raise ModelError(f"{path}: its SHA-256 differs from the one in encoder.json; export the student again")
+    return path
+
+
+def _session(graph: Path, manifest: OnnxManifest, threads: int | None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or processors()
+    options.inter_op_num_threads = 1
+    # Idle threads that spin take the processor from search, which runs beside the encoder.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # the library has one class of its own for each status, and no common base
+        raise ModelError(f"{graph}: ONNX Runtime cannot load it ({problem})") from None
+    widths = {output.name: output.shape[-1] for output in session.get_outputs()}
+    expected = {TOKEN_OUTPUT: manifest.dim}
+    if manifest.sentence_dim:
+        expected[SENTENCE_OUTPUT] = manifest.sentence_dim
+    inputs = sorted(entry.name for entry in session.get_inputs())
+    if inputs != sorted(INPUTS) or any(widths.get(name) != width for name, width in expected.items()):
+        raise ModelError(
+            f"{graph}: takes {', '.join(inputs)} and gives {widths}, but encoder.json promises {expected}; "
+            "export the student again"
+        )
+    return session

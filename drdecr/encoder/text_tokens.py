@@ -1,0 +1,130 @@
+"""Texts to token ids, the same for every runtime: what is read, what is scored, and which characters it was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Encoding, Tokenizer
+
+from drdecr.encoder.settings import StudentSettings
+from drdecr.encoder.types import Kind
+
+# A text beyond this many characters for each token of the limit is cut before it is tokenised.
+_CHARACTERS_PER_TOKEN = 64
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class TextTokens:
+    """One text, ready for the encoder.
+
+    Shapes: ids (read,) int64, all that the encoder reads; scored (tokens,) int64, the positions in `ids` that get
+    a token vector; spans (tokens, 2) int32, their characters. A text without any content has no ids.
+    """
+
+    ids: NDArray[np.int64]
+    scored: NDArray[np.int64]
+    spans: NDArray[np.int32]
+    truncated: bool
+    unknown: float
+
+
+_NOTHING = TextTokens(
+    ids=np.empty(0, np.int64),
+    scored=np.empty(0, np.int64),
+    spans=np.empty((0, 2), np.int32),
+    truncated=False,
+    unknown=0.0,
+)
+
+
+class TextTokenizer:
+    """A student's tokenizer under a student's settings. Turns padding and truncation of the tokenizer off."""
+
+    def __init__(self, tokenizer: Tokenizer, settings: StudentSettings) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        # A text that spells a special token is still text.
+        self._tokenizer.encode_special_tokens = True
+        self._settings = settings
+        self._unscored = {
+            "query": np.array(settings.never_scored + settings.query_skip, np.int64),
+            "passage": np.array(settings.never_scored + settings.passage_skip, np.int64),
+        }
+
+    def tokenize(self, texts: Sequence[str], kind: Kind) -> list[TextTokens]:
+        """Tokenise texts in parallel and cut each to the limit of its kind. Takes any Unicode, of any length."""
+        limit = self._settings.query_length if kind == "query" else self._settings.passage_length
+        cleaned = [_clean(text, limit * _CHARACTERS_PER_TOKEN) for text in texts]
+        if len(cleaned) == 1:
+            encodings = [self._tokenizer.encode(cleaned[0].text)]
+        else:
+            encodings = self._tokenizer.encode_batch([clean.text for clean in cleaned])
+        return [
+            self._of_one(encoding, clean, kind, limit) for encoding, clean in zip(encodings, cleaned, strict=True)
+        ]
+
+    def _of_one(self, encoding: Encoding, clean: _CleanText, kind: Kind, limit: int) -> TextTokens:
+        ids = np.array(encoding.ids, np.int64)
+        content = np.flatnonzero(np.array(encoding.special_tokens_mask, np.int64) == 0)
+        if not len(content):
+            return _NOTHING
+        settings = self._settings
+        prefix = settings.query_prefix if kind == "query" else settings.passage_prefix
+        start, stop = int(content[0]), int(content[-1]) + 1
+        around = start + len(prefix) + len(ids) - stop
+        kept = min(stop - start, limit - around)
+        of_text = ids[start : start + kept]
+        scored = np.flatnonzero(~np.isin(of_text, self._unscored[kind]))
+        spans = _spans(encoding.offsets[start:stop], clean.text)[scored] + clean.skipped
+        return TextTokens(
+            ids=np.concatenate([ids[:start], np.array(prefix, np.int64), of_text, ids[stop:]]),
+            scored=scored + start + len(prefix),
+            spans=spans.astype(np.int32),
+            truncated=kept < stop - start or clean.cut,
+            unknown=0.0 if settings.unknown_id is None else float(np.mean(of_text == settings.unknown_id)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _CleanText:
+    """What is left of a text; `skipped` characters are missing before it, and some after it where it is `cut`."""
+
+    text: str
+    skipped: int
+    cut: bool
+
+
+def _clean(text: str, characters: int) -> _CleanText:
+    start = 0
+    if len(text) > characters:
+        start = len(text) - len(text.lstrip())
+        cut = len(text.rstrip()) > start + characters
+        text = text[start : start + characters]
+    else:
+        cut = False
+    if not text.isascii():
+        text = _SURROGATE.sub("\ufffd", text)
+    return _CleanText(text, start, cut)
+
+
+def _spans(offsets: list[tuple[int, int]], text: str) -> NDArray[np.int64]:
+    """Turn a tokenizer's offsets into spans that begin at no space and lose no combining mark."""
+    spans = np.array(offsets, np.int64).reshape(-1, 2)
+    # A composed character is traced to its first code point only: give the token the others too.
+    following = np.append(spans[1:, 0], len(text))
+    for token in np.flatnonzero(following > spans[:, 1]).tolist():
+        spans[token, 1] += _until_space(text[spans[token, 1] : following[token]])
+    for token, (start, end) in enumerate(spans.tolist()):
+        if end - start > 1 and text[start].isspace():
+            spans[token, 0] = end - max(len(text[start:end].lstrip()), 1)
+    return spans
+
+
+def _until_space(text: str) -> int:
+    return next((index for index, character in enumerate(text) if character.isspace()), len(text))

@@ -1,0 +1,20 @@
+"""Fixtures that several packages' tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fabricated_student import make_student
+
+
+@pytest.fixture(scope="session")
+def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student directory with 16-dimensional token vectors and 8-dimensional sentence vectors."""
+    return make_student(tmp_path_factory.mktemp("students") / "tiny", dim=16, sentence_dim=8)
+
+
+@pytest.fixture(scope="session")
+def another_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student directory with 24-dimensional token vectors and no sentence vector."""
+    return make_student(tmp_path_factory.mktemp("students") / "another", dim=24, sentence_dim=0, seed=1)
