@@ -15,9 +15,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tqdm import tqdm
 
@@ -32,7 +33,12 @@ SETTINGS = """\
 #clear APT::Update::Post-Invoke-Success;
 Acquire::AllowReleaseInfoChange "true";
 """
-OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open, ".lzma": lzma.open}
+OPENERS: dict[str, Callable[..., IO[bytes]]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".lzma": lzma.open,
+}
 APT_SUFFIXES = ("", ".lz4", ".zst", *OPENERS)
 HELPER_PATHS = ("/usr/lib/apt/apt-helper", "/usr/libexec/apt/apt-helper")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -97,6 +98,15 @@ def _paragraphs(body: Iterable[str]) -> Iterator[str]:
                 yield "\n".join(lines)
             lines = []
         elif lines and not line.startswith((" ", "\t")):
-            lines[-1] += f" {line.strip()}"
+            lines[-1] += _gap(lines[-1], line.strip()) + line.strip()
         else:
             lines.append(line.strip())
+
+
+def _gap(left: str, right: str) -> str:
+    """Return what a line end stood for: nothing between two characters of a script that is written without spaces."""
+    return "" if _is_unspaced(left[-1]) and _is_unspaced(right[0]) else " "
+
+
+def _is_unspaced(char: str) -> bool:
+    return unicodedata.east_asian_width(char) in "WF" and not unicodedata.name(char, "").startswith("HANGUL")
