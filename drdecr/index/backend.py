@@ -1,0 +1,64 @@
+"""What answers queries: `SearchBackend`, the knobs it takes and the hits it returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from drdecr.encoder.types import Encoded
+from drdecr.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class SearchParams:
+    """How wide to look; None leaves a knob to the collection's size.
+
+    `nprobe` is the inverted lists visited a query token, `candidates` the passages that get an exact score.
+    A search with nprobe >= lists and candidates >= passages is exact.
+    """
+
+    nprobe: int | None = None
+    candidates: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("nprobe", self.nprobe), ("candidates", self.candidates)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
+
+
+EXACT = SearchParams(nprobe=2**31 - 1, candidates=2**62)
+"""Wide open on a collection of any size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A passage that a search found; `position` is its place in the snapshot, `score` its relevance."""
+
+    id: str
+    score: float
+    position: int
+
+
+@dataclass(slots=True)
+class StageTimes:
+    """Adds up the seconds that the stages of searches took."""
+
+    candidates_s: float = 0.0
+    score_s: float = 0.0
+    fetch_s: float = 0.0
+
+
+class SearchBackend(Protocol):
+    """Anything that ranks passages: one snapshot on this machine, shards on many."""
+
+    @property
+    def version(self) -> str: ...
+
+    def search(
+        self, queries: Encoded, k: int, params: SearchParams = ..., *, times: StageTimes | None = None
+    ) -> list[list[Hit]]:
+        """Return each query's best passages, best first, ties to the smaller position.
+
+        A query without token vectors has no hits; a passage without token vectors is never one.
+        """
+        ...

@@ -1,0 +1,117 @@
+"""Which passages get an exact score: the stages that narrow a collection down.
+
+1. One product of the query tokens with all centroids.
+2. Each query token visits its best lists; a passage gains what the list's centroid scores above the first list that
+   the token does not visit (that score is imputed to the passages it does not meet).
+3. The best few thousand are scored by the centroids of all their tokens; the sentence vectors enter here.
+
+The best of stage 3 go on to the exact score.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drdecr.index.backend import SearchParams
+from drdecr.index.kernels import best_lists, score_by_cells, visit_lists
+from drdecr.index.score import QueryLanes, products, sentence_scores
+from drdecr.index.segment import Segment
+
+# Passages scored by centroids for each one that gets an exact score.
+_SHORTLIST_FACTOR = 8
+_SMALL_COLLECTION = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """The knobs of one search on one segment, all decided."""
+
+    nprobe: int
+    candidates: int
+    exact: bool
+
+
+def effort_for(segment: Segment, params: SearchParams, k: int) -> Effort:
+    """Fill in the knobs that were left open, by the segment's size."""
+    small = len(segment) <= _SMALL_COLLECTION
+    nprobe = params.nprobe or (segment.lists if small else 16)
+    candidates = max(params.candidates or 500, k)
+    nprobe, candidates = min(nprobe, segment.lists), min(candidates, len(segment))
+    return Effort(nprobe, candidates, exact=nprobe == segment.lists and candidates == len(segment))
+
+
+class CandidateFinder:
+    """Narrows a segment down for one query at a time; each thread has its own scratch memory."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._scratch = threading.local()
+
+    def find(self, query: QueryLanes, effort: Effort, wanted: int) -> NDArray[np.int64]:
+        """Return the passages that deserve an exact score, at least `wanted` of them where there are so many."""
+        segment = self._segment
+        if effort.exact:
+            return np.arange(len(segment), dtype=np.int64)
+        table = products(segment.centroids, query.blocks)
+        nprobe = effort.nprobe
+        while True:
+            met, sums = self._visit(table, query.tokens, nprobe)
+            if len(met) >= wanted or nprobe == segment.lists:
+                break
+            nprobe = min(4 * nprobe, segment.lists)
+        met = _best(met, sums, _SHORTLIST_FACTOR * effort.candidates)
+        if query.sentence is not None:
+            nearest = segment.nearest_sentences(query.sentence, effort.candidates, effort.nprobe)
+            met = np.union1d(met, nearest)
+        if len(met) > effort.candidates:
+            scores = np.empty(len(met), np.float32)
+            score_by_cells(met, segment.offsets, segment.cells, table, query.tokens, scores)
+            met = _best(met, scores + sentence_scores(segment, query, met), effort.candidates)
+        return met
+
+    def _visit(
+        self, table: NDArray[np.float32], tokens: int, nprobe: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        segment = self._segment
+        count = min(nprobe + 1, segment.lists)
+        lists, scores = np.empty((tokens, count), np.int64), np.empty((tokens, count), np.float32)
+        best_lists(table, tokens, lists, scores)
+        gains = scores[:, :nprobe] - scores[:, -1:]
+        marks, sums, met = self._buffers()
+        found = visit_lists(
+            segment.data,
+            segment.starts,
+            segment.sizes,
+            segment.code_bytes,
+            segment.token_bits,
+            lists[:, :nprobe],
+            gains,
+            marks,
+            sums,
+            met,
+        )
+        passages = met[:found].copy()
+        gained = sums[passages]
+        marks[passages] = 0
+        sums[passages] = 0
+        return passages, gained
+
+    def _buffers(self) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]]:
+        held: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int64]] | None
+        held = getattr(self._scratch, "buffers", None)
+        if held is None:
+            size = len(self._segment)
+            held = np.zeros(size, np.int32), np.zeros(size, np.float32), np.empty(size, np.int64)
+            self._scratch.buffers = held
+        return held
+
+
+def _best(passages: NDArray[np.int64], scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+    """Keep the `count` best passages, in the order of their positions."""
+    if len(passages) > count:
+        passages = passages[np.argpartition(scores, len(scores) - count)[-count:]]
+    return np.sort(passages)

@@ -1,0 +1,157 @@
+"""`drdecr search`: answer a file of queries from a snapshot, as a TREC run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+import click
+from tqdm import tqdm
+
+from drdecr.corpus import read_queries
+from drdecr.encoder.types import Encoded
+from drdecr.errors import InputError, ResourceError, UsageError
+from drdecr.index.backend import Hit, SearchParams
+from drdecr.index.snapshot import Snapshot
+from drdecr.index.vector_file import VectorFile
+
+_TAG = "drdecr"
+_BATCH_QUERIES = 64
+_FilePath = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command()
+@click.argument("snapshot", type=click.Path(path_type=Path))
+@click.option("--queries", type=_FilePath, help="Queries: TSV `id text` or JSONL, gzip allowed.")
+@click.option("--student", type=click.Path(path_type=Path), help="Student directory that encodes the queries.")
+@click.option("--vectors", type=_FilePath, help="An .npz of encoded queries, instead of --student.")
+@click.option("--k", default=100, show_default=True, type=click.IntRange(min=1), help="Hits a query.")
+@click.option("--nprobe", type=click.IntRange(min=1), help="Inverted lists visited a query token.")
+@click.option("--candidates", type=click.IntRange(min=1), help="Passages that get an exact score.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the encoder; the default is its own.")
+@click.option("--run", "run_path", type=click.Path(path_type=Path), help="Where the TREC run goes; else stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print counts and times (and hits, without --run) as JSON.")
+def search(
+    snapshot: Path,
+    queries: Path | None,
+    student: Path | None,
+    vectors: Path | None,
+    k: int,
+    nprobe: int | None,
+    candidates: int | None,
+    threads: int | None,
+    run_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Answer a file of queries from a snapshot.
+
+    Example: drdecr search snapshot --student student --queries queries.tsv --run run.trec
+    """
+    with ExitStack() as stack:
+        opened = stack.enter_context(Snapshot.open(snapshot))
+        total, encoded = _encoded_queries(opened, queries, student, vectors, threads)
+        out: IO[str] | None = None
+        if run_path is not None:
+            out = stack.enter_context(_replaced(run_path))
+        elif not as_json:
+            out = sys.stdout
+        bar = stack.enter_context(
+            tqdm(total=total, desc="Searching", unit=" queries", disable=not sys.stderr.isatty(), file=sys.stderr)
+        )
+        results: dict[str, list[Hit]] = {}
+        params = SearchParams(nprobe, candidates)
+        found, search_s = 0, 0.0
+        for ids, batch in encoded:
+            started = time.perf_counter()
+            ranked = opened.search(batch, k, params)
+            search_s += time.perf_counter() - started
+            for query_id, hits in zip(ids, ranked, strict=True):
+                found += len(hits)
+                if out is not None:
+                    out.writelines(_run_lines(query_id, hits))
+                else:
+                    results[query_id] = hits
+            bar.update(len(ids))
+        version = opened.version
+    if as_json:
+        _print_json(total, found, search_s, version, run_path, results)
+    elif run_path is not None:
+        click.echo(f"{run_path}: {total} queries, {found} hits, {1000 * search_s / max(total, 1):.2f} ms a search")
+
+
+def _encoded_queries(
+    snapshot: Snapshot, queries: Path | None, student: Path | None, vectors: Path | None, threads: int | None
+) -> tuple[int, Iterator[tuple[list[str], Encoded]]]:
+    """Return the number of queries, and their ids and vectors in batches."""
+    if vectors is not None:
+        if student is not None:
+            raise UsageError("--vectors replaces --student; give one or the other")
+        file = VectorFile(vectors)
+        snapshot.require_vectors(file.spec)
+        if queries is not None and [query.id for query in read_queries(queries)] != file.ids:
+            raise InputError(f"holds other query ids than {queries}; encode these queries again", path=vectors)
+        return len(file.ids), _batches_of(file)
+    if student is None or queries is None:
+        raise UsageError("give --queries and --student, or --vectors")
+    listed = list(read_queries(queries))
+    from drdecr.encoder.load import load_encoder
+
+    encoder = load_encoder(student, threads=threads)
+    snapshot.require(encoder.spec)
+
+    def batches() -> Iterator[tuple[list[str], Encoded]]:
+        for start in range(0, len(listed), _BATCH_QUERIES):
+            part = listed[start : start + _BATCH_QUERIES]
+            yield [query.id for query in part], encoder.encode([query.text for query in part], "query")
+
+    return len(listed), batches()
+
+
+def _batches_of(file: VectorFile) -> Iterator[tuple[list[str], Encoded]]:
+    done = 0
+    for encoded in file.read(_BATCH_QUERIES):
+        yield file.ids[done : done + len(encoded)], encoded
+        done += len(encoded)
+
+
+def _run_lines(query_id: str, hits: list[Hit]) -> Iterator[str]:
+    for rank, hit in enumerate(hits, start=1):
+        yield f"{query_id} Q0 {hit.id} {rank} {hit.score:.6f} {_TAG}\n"
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[IO[str]]:
+    """Open a file that appears only when it is complete."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            yield file
+        partial.replace(path)
+    except OSError as problem:
+        raise ResourceError(f"{path} cannot be written: {problem.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _print_json(
+    queries: int, found: int, search_s: float, version: str, run_path: Path | None, results: dict[str, list[Hit]]
+) -> None:
+    record: dict[str, object] = {
+        "queries": queries,
+        "hits": found,
+        "search_s": round(search_s, 6),
+        "search_ms_per_query": round(1000 * search_s / max(queries, 1), 4),
+        "index_version": version,
+    }
+    if run_path is not None:
+        record["run"] = str(run_path)
+    else:
+        record["results"] = {name: [dataclasses.asdict(hit) for hit in hits] for name, hits in results.items()}
+    click.echo(json.dumps(record))

@@ -1,0 +1,135 @@
+"""Dot products with the query tokens as vector lanes, as numba intrinsics.
+
+Eight query tokens fill one AVX2 register. A tile holds up to twelve registers of sums: the dot products of some
+rows with all lanes. Each lane adds its products in the order of the dimensions, so equal rows get bit-equal scores
+wherever they lie (a BLAS product does not promise that), and ties can be broken by position.
+
+How many registers of lanes a call has (1 to 4) is the length of its `lanes` tuple, so numba compiles a kernel for
+each width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+LANES = 8
+MAX_REGISTERS = 4
+TILE_REGISTERS = 12
+
+_FLOATS = ir.VectorType(ir.FloatType(), LANES)
+_FLOAT_BYTES = 4
+
+
+def tile_rows(registers: int) -> int:
+    """Return how many rows one tile scores at once against this many registers of lanes."""
+    return TILE_REGISTERS // registers
+
+
+def _pointer(builder: Any, address: Any, element: Any) -> Any:
+    return builder.inttoptr(address, element.as_pointer())
+
+
+def _row_address(builder: Any, base: Any, stride: Any, rows_left: Any, row: int) -> Any:
+    """Give the address of a tile's row; rows past the end repeat the last one, which changes no maximum."""
+    intp = base.type
+    last = builder.sub(rows_left, ir.Constant(intp, 1))
+    wanted = ir.Constant(intp, row)
+    index = builder.select(builder.icmp_signed("<", wanted, last), wanted, last)
+    return builder.add(base, builder.mul(index, stride))
+
+
+def _tile_sums(builder: Any, rows: list[Any], queries: Any, dim: Any, registers: int) -> list[list[Any]]:
+    """Emit the loop over dimensions; return the sums as [row][register]."""
+    intp = queries.type
+    sums = [[cgutils.alloca_once(builder, _FLOATS) for _ in range(registers)] for _ in rows]
+    zero = ir.Constant(_FLOATS, [0.0] * LANES)
+    for row in sums:
+        for cell in row:
+            builder.store(zero, cell)
+    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_FLOATS, [_FLOATS] * 3), "llvm.fma.v8f32")
+    spread = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    undefined = ir.Constant(_FLOATS, ir.Undefined)
+    with cgutils.for_range(builder, dim, intp=intp) as loop:
+        at = builder.mul(loop.index, ir.Constant(intp, _FLOAT_BYTES))
+        spread_values = []
+        for address in rows:
+            value = builder.load(_pointer(builder, builder.add(address, at), ir.FloatType()), align=_FLOAT_BYTES)
+            single = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+            spread_values.append(builder.shuffle_vector(single, undefined, spread))
+        lane_base = builder.add(queries, builder.mul(at, ir.Constant(intp, registers * LANES)))
+        for register in range(registers):
+            offset = ir.Constant(intp, register * LANES * _FLOAT_BYTES)
+            lanes = builder.load(_pointer(builder, builder.add(lane_base, offset), _FLOATS), align=_FLOAT_BYTES)
+            for row, value in zip(sums, spread_values, strict=True):
+                builder.store(builder.call(fma, [value, lanes, builder.load(row[register])]), row[register])
+    return [[builder.load(cell) for cell in row] for row in sums]
+
+
+@intrinsic
+def fold_tile(
+    typingctx: Any, rows: Any, stride: Any, rows_left: Any, queries: Any, dim: Any, best: Any, lanes: Any
+) -> Any:
+    """Raise `best` (registers x 8 float32) to the dot products of a tile's rows with the query lanes.
+
+    All arguments but `lanes` are int64: addresses, the bytes between rows, the rows that are left, dimensions.
+    """
+    registers = len(lanes)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, stride_, left, queries_, dim_, best_, _ = args
+        addresses = [_row_address(builder, base, stride_, left, row) for row in range(tile_rows(registers))]
+        sums = _tile_sums(builder, addresses, queries_, dim_, registers)
+        for register in range(registers):
+            offset = ir.Constant(best_.type, register * LANES * _FLOAT_BYTES)
+            cell = _pointer(builder, builder.add(best_, offset), _FLOATS)
+            high = builder.load(cell, align=_FLOAT_BYTES)
+            for row in sums:
+                high = builder.select(builder.fcmp_ordered(">", row[register], high), row[register], high)
+            builder.store(high, cell, align=_FLOAT_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6, lanes), emit
+
+
+@intrinsic
+def store_tile(
+    typingctx: Any,
+    rows: Any,
+    stride: Any,
+    rows_left: Any,
+    queries: Any,
+    dim: Any,
+    out: Any,
+    out_stride: Any,
+    lanes: Any,
+) -> Any:
+    """Store the dot products of a tile's rows with the query lanes, `out_stride` bytes from row to row."""
+    registers = len(lanes)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, stride_, left, queries_, dim_, out_, out_stride_, _ = args
+        count = tile_rows(registers)
+        addresses = [_row_address(builder, base, stride_, left, row) for row in range(count)]
+        targets = [_row_address(builder, out_, out_stride_, left, row) for row in range(count)]
+        sums = _tile_sums(builder, addresses, queries_, dim_, registers)
+        for target, row in zip(targets, sums, strict=True):
+            for register, value in enumerate(row):
+                offset = ir.Constant(out_.type, register * LANES * _FLOAT_BYTES)
+                builder.store(value, _pointer(builder, builder.add(target, offset), _FLOATS), align=_FLOAT_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7, lanes), emit
+
+
+@intrinsic
+def load_int64(typingctx: Any, address: Any) -> Any:
+    """Read an int64 at any address, aligned or not: FAISS aligns nothing in its files."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.load(_pointer(builder, args[0], ir.IntType(64)), align=1)
+
+    return types.int64(types.int64), emit

@@ -1,0 +1,195 @@
+"""The manifest: what a snapshot holds, and the checksum of every byte of it.
+
+A directory with a valid `manifest.json` is a snapshot, any other is not. The snapshot's version is the manifest's
+checksum, which covers the checksums of all files, so equal versions mean equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from drdecr.encoder.types import EncoderSpec
+from drdecr.errors import SnapshotCorruptError, SnapshotError
+
+MANIFEST = "manifest.json"
+FORMAT_VERSION = 1
+
+_HASH_BLOCK_BYTES = 2**20
+
+
+def _inside(path: str) -> str:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or path == MANIFEST:
+        raise ValueError(f"the path {path!r} leads out of the snapshot")
+    return path
+
+
+RelativePath = Annotated[str, AfterValidator(_inside)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Record):
+    """Size and SHA-256 (hex) of a file."""
+
+    size_bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class StudentRecord(_Record):
+    """The student that encoded the passages; an empty fingerprint means that nobody knows which."""
+
+    name: str
+    fingerprint: str
+    dim: int = Field(ge=1)
+    sentence_dim: int = Field(ge=0)
+    sentence_weight: float
+    query_length: int
+    passage_length: int
+
+    @classmethod
+    def of(cls, spec: EncoderSpec) -> StudentRecord:
+        return cls(**{name: getattr(spec, name) for name in cls.model_fields})
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return EncoderSpec(**self.model_dump())
+
+
+class CodecRecord(_Record):
+    """How a token vector is stored."""
+
+    name: str
+    bits: int = Field(ge=1)
+    code_bytes: int = Field(ge=1)
+
+
+class SegmentRecord(_Record):
+    """An immutable part of a snapshot: a directory, its sizes and its files.
+
+    Positions in the snapshot count through the segments in their order. A FAISS id is
+    (passage's position in the segment << token_bits) + token's position in the passage.
+    """
+
+    directory: RelativePath
+    passages: int = Field(ge=0)
+    tokens: int = Field(ge=0)
+    lists: int = Field(ge=1)
+    sentence_lists: int = Field(ge=0)
+    token_bits: int = Field(ge=1, le=40)
+    codec: CodecRecord
+    files: dict[RelativePath, FileRecord]
+
+
+class Manifest(_Record):
+    """All that a reader must know before it opens a file; `version` is not stored twice but derived."""
+
+    format_version: int
+    written_by: str
+    student: StudentRecord
+    segments: list[SegmentRecord]
+
+    @property
+    def passages(self) -> int:
+        return sum(segment.passages for segment in self.segments)
+
+    @property
+    def tokens(self) -> int:
+        return sum(segment.tokens for segment in self.segments)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(file.size_bytes for segment in self.segments for file in segment.files.values())
+
+    @property
+    def version(self) -> str:
+        return _checksum(self.model_dump(mode="json"))
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write the manifest by atomic rename, so that it is there whole or not at all."""
+    partial = directory / (MANIFEST + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(_render(manifest))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(directory / MANIFEST)
+    sync_directory(directory)
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and check a snapshot's manifest.
+
+    Raises: SnapshotError for a directory that is no snapshot or of a newer format, SnapshotCorruptError for a
+    manifest whose bytes were changed.
+    """
+    path = directory / MANIFEST
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise SnapshotError(
+            f"{directory} is not a snapshot (no {MANIFEST}); make one with `drdecr index build`"
+        ) from None
+    except UnicodeDecodeError:
+        raise SnapshotCorruptError(f"{path} is damaged (not UTF-8); build the snapshot again") from None
+    try:
+        record = json.loads(text)
+        stored = record.pop("checksum")
+        found_format = record["format_version"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise SnapshotCorruptError(f"{path} is damaged (not a manifest); build the snapshot again") from None
+    if isinstance(found_format, int) and found_format > FORMAT_VERSION:
+        raise SnapshotError(
+            f"{path} has format {found_format}, this program reads up to {FORMAT_VERSION}; upgrade drdecr"
+        )
+    # Comparing the rendered text too finds changes that JSON does not see, such as in white space.
+    if stored != _checksum(record) or text != _text_of({**record, "checksum": stored}):
+        raise SnapshotCorruptError(f"{path} is damaged (its checksum differs); build the snapshot again")
+    try:
+        return Manifest.model_validate(record)
+    except ValidationError as problem:
+        detail = problem.errors()[0]
+        place = ".".join(str(part) for part in detail["loc"])
+        raise SnapshotError(f"{path} cannot be used: {place}: {detail['msg']}") from None
+
+
+def record_file(path: Path) -> FileRecord:
+    """Hash a file."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)
+            size += len(block)
+    return FileRecord(size_bytes=size, sha256=digest.hexdigest())
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _render(manifest: Manifest) -> str:
+    record = manifest.model_dump(mode="json")
+    return _text_of({**record, "checksum": _checksum(record)})
+
+
+def _text_of(record: dict[str, object]) -> str:
+    return json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+
+
+def _checksum(record: dict[str, object]) -> str:
+    canonical = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()

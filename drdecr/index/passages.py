@@ -1,0 +1,145 @@
+"""A segment's passages in SQLite: written once, then opened immutable by any number of threads."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drdecr.corpus import Passage
+from drdecr.errors import SnapshotCorruptError
+
+_SCHEMA = """
+CREATE TABLE passages (
+    position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT, text TEXT NOT NULL, metadata TEXT NOT NULL
+);
+CREATE TABLE spans (position INTEGER PRIMARY KEY, packed BLOB NOT NULL);
+"""
+_MAX_VARIABLES = 900
+_COLUMNS = "position, id, text, title, metadata"
+
+
+class PassageWriter:
+    """Fills a new passages file; a crash before `close` leaves a file that nobody reads."""
+
+    def __init__(self, path: Path) -> None:
+        # No journal: the file is worthless until its snapshot is published, and a journal doubles the writing.
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA + "BEGIN;")
+        self.count = 0
+
+    def add(self, passages: Iterable[Passage]) -> None:
+        """Append passages. Raises: sqlite3.IntegrityError for an id that is already there."""
+        rows = (
+            (position, passage.id, passage.title, passage.text, json.dumps(passage.metadata, ensure_ascii=False))
+            for position, passage in enumerate(passages, start=self.count)
+        )
+        cursor = self._connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", rows)
+        self.count += cursor.rowcount
+
+    def add_spans(self, first: int, spans: Iterable[NDArray[np.int32]]) -> None:
+        """Store the character spans of the passages from position `first` on, each (tokens, 2)."""
+        rows = ((position, pack_spans(each)) for position, each in enumerate(spans, start=first))
+        self._connection.executemany("INSERT INTO spans VALUES (?, ?)", rows)
+
+    def read(self, start: int, stop: int) -> list[Passage]:
+        """Read back passages [start, stop)."""
+        rows = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM passages WHERE position >= ? AND position < ? ORDER BY position", (start, stop)
+        )
+        return [_passage(row) for row in rows]
+
+    def close(self) -> None:
+        """Finish the file. A second call does nothing."""
+        if self._connection.in_transaction:
+            self._connection.execute("COMMIT")
+        self._connection.close()
+
+
+class PassageStore:
+    """Reads passages by id or position. Safe to share between threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        uri = path.absolute().as_uri() + "?mode=ro&immutable=1"
+        self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def position(self, passage_id: str) -> int | None:
+        """Find a passage's position by its id."""
+        rows = self._rows("SELECT position FROM passages WHERE id = ?", (passage_id,))
+        return int(rows[0][0]) if rows else None
+
+    def by_id(self, ids: Sequence[str]) -> dict[str, Passage]:
+        """Read passages; an id that is not there is left out."""
+        found: dict[str, Passage] = {}
+        for part in _parts(ids):
+            marks = ",".join("?" * len(part))
+            for row in self._rows(f"SELECT {_COLUMNS} FROM passages WHERE id IN ({marks})", part):
+                found[row[1]] = _passage(row)
+        return found
+
+    def ids(self, positions: Sequence[int]) -> list[str]:
+        """Return the ids at these positions, in their order."""
+        found: dict[int, str] = {}
+        for part in _parts(positions):
+            marks = ",".join("?" * len(part))
+            found.update(self._rows(f"SELECT position, id FROM passages WHERE position IN ({marks})", part))
+        try:
+            return [found[position] for position in positions]
+        except KeyError as missing:
+            raise SnapshotCorruptError(f"{self._path} has no passage at position {missing}; run verify") from None
+
+    def spans(self, position: int) -> NDArray[np.int32] | None:
+        """Return a passage's token spans (tokens, 2), or None where the snapshot stores none."""
+        rows = self._rows("SELECT packed FROM spans WHERE position = ?", (position,))
+        return unpack_spans(rows[0][0]) if rows else None
+
+    def _rows(self, statement: str, values: Sequence[object]) -> list[Any]:
+        try:
+            with self._lock:
+                return self._connection.execute(statement, tuple(values)).fetchall()
+        except sqlite3.DatabaseError as problem:
+            raise SnapshotCorruptError(
+                f"{self._path} cannot be read ({problem}); run `drdecr index verify`"
+            ) from None
+
+
+def pack_spans(spans: NDArray[np.int32]) -> bytes:
+    """Pack spans as gaps and lengths in the narrowest integers that hold them; the first byte is their width."""
+    starts, ends = spans[:, 0].astype(np.int64), spans[:, 1].astype(np.int64)
+    steps = np.stack([np.diff(starts, prepend=0), ends - starts], axis=1)
+    low, high = (int(steps.min()), int(steps.max())) if steps.size else (0, 0)
+    for width in (1, 2):
+        limit = 2 ** (8 * width - 1)
+        if -limit <= low and high < limit:
+            break
+    else:
+        width = 4
+    return bytes([width]) + steps.astype(f"<i{width}").tobytes()
+
+
+def unpack_spans(packed: bytes) -> NDArray[np.int32]:
+    """Undo `pack_spans`."""
+    steps = np.frombuffer(packed, dtype=f"<i{packed[0]}", offset=1).reshape(-1, 2).astype(np.int64)
+    starts = np.cumsum(steps[:, 0])
+    return np.stack([starts, starts + steps[:, 1]], axis=1).astype(np.int32)
+
+
+def _passage(row: Sequence[Any]) -> Passage:
+    return Passage(id=row[1], text=row[2], title=row[3], metadata=json.loads(row[4]))
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Split values by how many variables one SQLite statement may have."""
+    for start in range(0, len(values), _MAX_VARIABLES):
+        yield values[start : start + _MAX_VARIABLES]

@@ -1,0 +1,104 @@
+"""Exact scores: MaxSim over decoded token vectors, plus the share of the sentence vectors (decision 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drdecr.index.kernels import add_maxsim, lane_products
+from drdecr.index.lanes import LANES, MAX_REGISTERS
+from drdecr.index.segment import Segment
+
+# Decoded tokens that are scored at a time: at 128 dimensions 1 MiB, which stays in a core's cache.
+_BLOCK_TOKENS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class LaneBlock:
+    """Up to 32 query vectors as columns: vectors (dim, lanes) float32; only `used` of the lanes are real."""
+
+    vectors: NDArray[np.float32]
+    lanes: tuple[int, ...]
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueryLanes:
+    """One query, laid out for the kernels. `sentence_scale` is weight x number of query tokens."""
+
+    tokens: int
+    blocks: list[LaneBlock]
+    sentence: NDArray[np.float32] | None
+    sentence_scale: float
+
+    @property
+    def width(self) -> int:
+        return sum(block.vectors.shape[1] for block in self.blocks)
+
+
+def query_lanes(
+    tokens: NDArray[np.float32], sentence: NDArray[np.float32] | None, sentence_weight: float
+) -> QueryLanes:
+    """Lay a query out. Shapes: tokens (n, dim), sentence (sentence_dim,) or None."""
+    return QueryLanes(
+        tokens=len(tokens),
+        blocks=lane_blocks(tokens),
+        sentence=sentence,
+        sentence_scale=sentence_weight * len(tokens),
+    )
+
+
+def lane_blocks(vectors: NDArray[np.float32]) -> list[LaneBlock]:
+    """Split vectors (n, dim) into blocks of at most 32 lanes, the last one padded with zeros to a multiple of 8."""
+    blocks = []
+    step = LANES * MAX_REGISTERS
+    for start in range(0, len(vectors), step):
+        part = vectors[start : start + step]
+        registers = -(-len(part) // LANES)
+        padded = np.zeros((vectors.shape[1], registers * LANES), np.float32)
+        padded[:, : len(part)] = part.T
+        blocks.append(LaneBlock(padded, (0,) * registers, len(part)))
+    return blocks
+
+
+def products(rows: NDArray[np.float32], blocks: list[LaneBlock]) -> NDArray[np.float32]:
+    """Return the dot products of rows (n, dim) with all lanes, (n, lanes)."""
+    out = np.empty((len(rows), sum(block.vectors.shape[1] for block in blocks)), np.float32)
+    column = 0
+    for block in blocks:
+        lane_products(rows, block.vectors, block.lanes, out, column)
+        column += block.vectors.shape[1]
+    return out
+
+
+def relevance(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Score passages exactly; one without token vectors gets -inf.
+
+    Relevance = MaxSim + weight x number of query tokens x dot product of the sentence vectors.
+    """
+    scores = np.zeros(len(passages), np.float64)
+    lengths = segment.offsets[passages + 1] - segment.offsets[passages]
+    ends = np.cumsum(lengths)
+    start = 0
+    while start < len(passages):
+        reached = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, reached + _BLOCK_TOKENS, side="right")))
+        vectors, bounds = segment.tokens_of(passages[start:stop])
+        for block in query.blocks:
+            add_maxsim(vectors, bounds, block.vectors, block.lanes, block.used, scores[start:stop])
+        start = stop
+    return scores + sentence_scores(segment, query, passages)
+
+
+def sentence_scores(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what the sentence vectors add to the relevance of passages; 0 for a student without them."""
+    scores = np.zeros(len(passages), np.float64)
+    if query.sentence is None:
+        return scores
+    blocks = lane_blocks(query.sentence[None, :])
+    for start in range(0, len(passages), _BLOCK_TOKENS // 2):
+        part = passages[start : start + _BLOCK_TOKENS // 2]
+        scores[start : start + len(part)] = products(segment.sentences_of(part), blocks)[:, 0]
+    return scores * query.sentence_scale

@@ -1,0 +1,259 @@
+"""A snapshot on this machine: opened by memory-mapping, searched by any number of threads."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drdecr.corpus import Passage
+from drdecr.encoder.types import Encoded, EncoderSpec
+from drdecr.errors import ModelMismatchError, SnapshotCorruptError, UsageError
+from drdecr.index.backend import Hit, SearchParams, StageTimes
+from drdecr.index.candidates import CandidateFinder, effort_for
+from drdecr.index.lanes import LANES, MAX_REGISTERS
+from drdecr.index.manifest import Manifest, read_manifest, record_file
+from drdecr.index.score import QueryLanes, lane_blocks, products, query_lanes, relevance
+from drdecr.index.segment import Segment
+
+_DEFAULT = SearchParams()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMatch:
+    """The passage token that a query token found: its index, their dot product, its characters or None."""
+
+    passage_token: int
+    score: float
+    span: tuple[int, int] | None
+
+
+class Snapshot:
+    """An immutable collection of encoded passages; a `SearchBackend`."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.spec: EncoderSpec = manifest.student.spec
+        self._version = manifest.version
+        self._segments = [Segment(path, record, self.spec.dim) for record in manifest.segments]
+        self._finders = [CandidateFinder(segment) for segment in self._segments]
+        self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool = False) -> Snapshot:
+        """Open a snapshot; its data stay on disk until they are touched.
+
+        `verify` reads and hashes every byte first; without it only names and sizes are checked.
+        Raises: SnapshotError for a directory that is no snapshot, SnapshotCorruptError for a damaged one.
+        """
+        path = Path(path)
+        manifest = read_manifest(path)
+        damage = find_damage(path, manifest, hashes=verify)
+        if damage:
+            raise SnapshotCorruptError(f"{path} is damaged: {'; '.join(damage)}; build or restore it again")
+        return cls(path, manifest)
+
+    def __enter__(self) -> Snapshot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return self._bases[-1]
+
+    @property
+    def version(self) -> str:
+        """The id of exactly these bytes."""
+        return self._version
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the student that encoded the passages; empty where nobody knows it."""
+        return self.spec.fingerprint
+
+    def close(self) -> None:
+        """Close the passage files; the memory maps go with the object."""
+        for segment in self._segments:
+            segment.close()
+
+    def require(self, spec: EncoderSpec) -> None:
+        """Check that a student may search this snapshot. Raises: ModelMismatchError."""
+        own = self.spec
+        if (spec.dim, spec.sentence_dim) != (own.dim, own.sentence_dim):
+            raise ModelMismatchError(
+                f"{spec.name} gives {_dimensions(spec)}, but {self.path} was built by {own.name} with "
+                f"{_dimensions(own)}; search with that student or build the snapshot again"
+            )
+        if own.fingerprint and spec.fingerprint != own.fingerprint:
+            raise ModelMismatchError(
+                f"{spec.name} has fingerprint {spec.fingerprint}, but {self.path} was built by {own.name} "
+                f"with fingerprint {own.fingerprint}; search with that student or build the snapshot again"
+            )
+
+    def require_vectors(self, spec: EncoderSpec) -> None:
+        """Check that vectors from a file may search this snapshot: as `require`, where the file names a student."""
+        self.require(spec if spec.fingerprint else replace(spec, fingerprint=self.spec.fingerprint))
+
+    def passage(self, passage_id: str) -> Passage | None:
+        """Read a passage, or None where there is none with this id."""
+        return self.passages([passage_id]).get(passage_id)
+
+    def passages(self, ids: Sequence[str]) -> dict[str, Passage]:
+        """Read passages by id; those that are not there are left out."""
+        found: dict[str, Passage] = {}
+        for segment in self._segments:
+            found.update(segment.store.by_id(ids))
+        return found
+
+    def position(self, passage_id: str) -> int | None:
+        """Find a passage's position by its id."""
+        for base, segment in zip(self._bases, self._segments, strict=False):
+            position = segment.store.position(passage_id)
+            if position is not None:
+                return base + position
+        return None
+
+    def search(
+        self, queries: Encoded, k: int, params: SearchParams = _DEFAULT, *, times: StageTimes | None = None
+    ) -> list[list[Hit]]:
+        """Return each query's best passages, best first, ties to the smaller position.
+
+        Raises: ModelMismatchError for queries of another dimension, or without the sentence vectors it needs.
+        """
+        if k < 1:
+            raise UsageError(f"k must be at least 1, got {k}")
+        self._check_queries(queries)
+        times = times or StageTimes()
+        return [self._search_one(self._lanes(queries, i), k, params, times) for i in range(len(queries))]
+
+    def explain(self, query: Encoded, position: int, *, text: int = 0) -> list[TokenMatch]:
+        """Say for each token of a query which token of a passage it found; nothing for a passage without tokens."""
+        self._check_queries(query)
+        segment, local = self._locate(position)
+        vectors, _ = segment.tokens_of(np.array([local], np.int64))
+        if len(vectors) == 0:
+            return []
+        scores = products(vectors, lane_blocks(query.tokens_of(text)))
+        spans = segment.store.spans(local)
+        matches = []
+        for token in range(len(query.tokens_of(text))):
+            best = int(scores[:, token].argmax())
+            span = None if spans is None else (int(spans[best, 0]), int(spans[best, 1]))
+            matches.append(TokenMatch(best, float(scores[best, token]), span))
+        return matches
+
+    def vectors_of(self, position: int) -> NDArray[np.float32]:
+        """Return the stored token vectors of a passage, (tokens, dim)."""
+        segment, local = self._locate(position)
+        return segment.tokens_of(np.array([local], np.int64))[0]
+
+    def warm_up(self) -> None:
+        """Compile every kernel for this snapshot and touch its hot data, so that no query pays for it."""
+        rng = np.random.default_rng(0)
+        for registers in range(1, MAX_REGISTERS + 1):
+            tokens = rng.standard_normal((registers * LANES, self.spec.dim), dtype=np.float32)
+            sentence = (
+                rng.standard_normal(self.spec.sentence_dim, dtype=np.float32) if self.spec.sentence_dim else None
+            )
+            lanes = query_lanes(tokens, sentence, self.spec.sentence_weight)
+            for params in (SearchParams(nprobe=1, candidates=1), _DEFAULT):
+                self._search_one(lanes, 1, params, StageTimes())
+
+    def _search_one(self, query: QueryLanes, k: int, params: SearchParams, times: StageTimes) -> list[Hit]:
+        if query.tokens == 0:
+            return []
+        positions: list[NDArray[np.int64]] = []
+        scores: list[NDArray[np.float64]] = []
+        for base, segment, finder in zip(self._bases, self._segments, self._finders, strict=False):
+            if len(segment) == 0:
+                continue
+            started = time.perf_counter()
+            found = finder.find(query, effort_for(segment, params, k), min(k, len(segment)))
+            found = found[segment.offsets[found + 1] > segment.offsets[found]]
+            narrowed = time.perf_counter()
+            scores.append(relevance(segment, query, found))
+            positions.append(found + base)
+            times.candidates_s += narrowed - started
+            times.score_s += time.perf_counter() - narrowed
+        if not positions:
+            return []
+        started = time.perf_counter()
+        hits = self._hits(np.concatenate(positions), np.concatenate(scores), k)
+        times.fetch_s += time.perf_counter() - started
+        return hits
+
+    def _hits(self, positions: NDArray[np.int64], scores: NDArray[np.float64], k: int) -> list[Hit]:
+        if len(scores) > k:
+            # Everything that ties with the k-th stays in, so that position decides and not the partition.
+            least = np.partition(scores, len(scores) - k)[len(scores) - k]
+            kept = scores >= least
+            positions, scores = positions[kept], scores[kept]
+        order = np.lexsort((positions, -scores))[:k]
+        best = positions[order].tolist()
+        return [
+            Hit(passage_id, score, position)
+            for passage_id, score, position in zip(self._ids(best), scores[order].tolist(), best, strict=True)
+        ]
+
+    def _ids(self, positions: Sequence[int]) -> list[str]:
+        ids: dict[int, str] = {}
+        for base, end, segment in zip(self._bases, self._bases[1:], self._segments, strict=False):
+            inside = [position for position in positions if base <= position < end]
+            ids.update(zip(inside, segment.store.ids([position - base for position in inside]), strict=True))
+        return [ids[position] for position in positions]
+
+    def _locate(self, position: int) -> tuple[Segment, int]:
+        for base, end, segment in zip(self._bases, self._bases[1:], self._segments, strict=False):
+            if base <= position < end:
+                return segment, position - base
+        raise UsageError(f"there is no passage at position {position}; the snapshot holds {len(self)}")
+
+    def _lanes(self, queries: Encoded, text: int) -> QueryLanes:
+        sentence = None
+        if self.spec.sentence_dim and queries.sentences is not None:
+            sentence = np.ascontiguousarray(queries.sentences[text], dtype=np.float32)
+        return query_lanes(queries.tokens_of(text), sentence, self.spec.sentence_weight)
+
+    def _check_queries(self, queries: Encoded) -> None:
+        if len(queries) and queries.vectors.shape[1] != self.spec.dim:
+            raise ModelMismatchError(
+                f"the queries have {queries.vectors.shape[1]} dimensions, "
+                f"the snapshot {self.path} has {self.spec.dim}"
+            )
+        if self.spec.sentence_dim:
+            found = None if queries.sentences is None else queries.sentences.shape[1]
+            if found != self.spec.sentence_dim:
+                raise ModelMismatchError(
+                    f"the queries have {found or 'no'} sentence dimensions, "
+                    f"the snapshot {self.path} has {self.spec.sentence_dim}"
+                )
+
+
+def find_damage(path: Path, manifest: Manifest, *, hashes: bool) -> list[str]:
+    """Compare a snapshot's files with its manifest and describe each difference; `hashes` reads every byte."""
+    return list(_damage(path, manifest, hashes=hashes))
+
+
+def _damage(path: Path, manifest: Manifest, *, hashes: bool) -> Iterable[str]:
+    for segment in manifest.segments:
+        for name, record in segment.files.items():
+            file = path / segment.directory / name
+            if not file.is_file():
+                yield f"{file} is missing"
+            elif file.stat().st_size != record.size_bytes:
+                yield f"{file} has {file.stat().st_size} bytes instead of {record.size_bytes}"
+            elif hashes and record_file(file) != record:
+                yield f"{file} has other contents than when it was written (SHA-256 differs)"
+
+
+def _dimensions(spec: EncoderSpec) -> str:
+    return (
+        f"{spec.dim} token and {spec.sentence_dim} sentence dimensions (fingerprint {spec.fingerprint or 'unknown'})"
+    )

@@ -1,0 +1,139 @@
+"""Token vectors in an .npz: what `drdecr encode` writes, and what builds and searches without a student read."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drdecr.corpus import MAX_ID_CHARS
+from drdecr.encoder.types import Encoded, EncoderSpec
+from drdecr.errors import InputError
+
+
+class VectorFile:
+    """An .npz with `vectors` (tokens, dim), `offsets` (texts + 1,), `ids`, maybe `sentences` and `spans`.
+
+    The student's `fingerprint` and `sentence_weight` may be there as arrays without dimensions. The vectors are
+    read as a stream; only offsets and ids are held in memory.
+    Raises: InputError for a file that is no such archive.
+    """
+
+    def __init__(self, path: Path, *, sentence_weight: float | None = None) -> None:
+        self._path = path
+        try:
+            self._archive = np.load(path, allow_pickle=False)
+            if not isinstance(self._archive, np.lib.npyio.NpzFile):
+                raise ValueError("not an .npz archive")
+            self._load(sentence_weight)
+        except FileNotFoundError:
+            raise InputError("no such file", path=path) from None
+        except KeyError as missing:
+            raise InputError(f"the array {missing} is missing", path=path) from None
+        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as problem:
+            raise InputError(f"cannot be read as token vectors ({problem})", path=path) from None
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self._spec
+
+    @property
+    def ids(self) -> list[str]:
+        return self._ids
+
+    def read(self, texts: int) -> Iterator[Encoded]:
+        """Yield the vectors of all texts in their order, so many texts at a time; absent spans are (0, 2)."""
+        try:
+            with zipfile.ZipFile(self._path) as archive:
+                readers = {name: _ArrayReader(archive, name) for name in self._streamed}
+                for start in range(0, len(self._ids), texts):
+                    yield self._take(readers, start, min(start + texts, len(self._ids)))
+        except (EOFError, OSError, zipfile.BadZipFile) as problem:
+            raise InputError(f"cannot be read as token vectors ({problem})", path=self._path) from None
+
+    def _take(self, readers: dict[str, _ArrayReader], start: int, stop: int) -> Encoded:
+        offsets = self._offsets[start : stop + 1]
+        tokens = int(offsets[-1] - offsets[0])
+        vectors = readers["vectors"].take(tokens).astype(np.float32)
+        sentences = readers["sentences"].take(stop - start).astype(np.float32) if "sentences" in readers else None
+        for array in (vectors, sentences):
+            if array is not None and not bool(np.isfinite(array).all()):
+                raise InputError(f"a vector of texts {start} to {stop} is not finite", path=self._path)
+        return Encoded(
+            vectors=vectors,
+            offsets=offsets - offsets[0],
+            sentences=sentences,
+            spans=(readers["spans"].take(tokens) if "spans" in readers else np.empty((0, 2))).astype(np.int32),
+            truncated=np.zeros(stop - start, np.bool_),
+            unknown=np.zeros(stop - start, np.float32),
+        )
+
+    def _load(self, sentence_weight: float | None) -> None:
+        archive = self._archive
+        self._streamed = ["vectors", *(name for name in ("sentences", "spans") if name in archive.files)]
+        with zipfile.ZipFile(self._path) as file:
+            shapes = {name: _ArrayReader(file, name).shape for name in self._streamed}
+        self._offsets: NDArray[np.int64] = archive["offsets"].astype(np.int64)
+        self._ids: list[str] = [str(each) for each in archive["ids"].tolist()]
+        self._check(shapes)
+        known = {name: archive[name].item() for name in ("fingerprint", "sentence_weight") if name in archive.files}
+        if sentence_weight is None:
+            sentence_weight = float(known.get("sentence_weight", 1.0))
+        sentence_dim = shapes["sentences"][1] if "sentences" in shapes else 0
+        self._spec = EncoderSpec(
+            name=self._path.name,
+            fingerprint=str(known.get("fingerprint", "")),
+            dim=shapes["vectors"][1],
+            sentence_dim=sentence_dim,
+            sentence_weight=sentence_weight if sentence_dim else 0.0,
+            query_length=0,
+            passage_length=int(np.diff(self._offsets).max(initial=0)),
+        )
+
+    def _check(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        offsets, count = self._offsets, len(self._ids)
+        if len(shapes["vectors"]) != 2 or shapes["vectors"][1] == 0:
+            raise InputError(f"`vectors` must be (tokens, dim), found {shapes['vectors']}", path=self._path)
+        tokens = shapes["vectors"][0]
+        if len(offsets) != count + 1 or offsets[0] != 0 or offsets[-1] != tokens or (np.diff(offsets) < 0).any():
+            raise InputError(
+                f"`offsets` must rise from 0 to {tokens} in {count + 1} steps, one more than `ids`", path=self._path
+            )
+        if "sentences" in shapes and (len(shapes["sentences"]) != 2 or shapes["sentences"][0] != count):
+            raise InputError(f"`sentences` must be ({count}, dim), found {shapes['sentences']}", path=self._path)
+        if "spans" in shapes and shapes["spans"] != (tokens, 2):
+            raise InputError(f"`spans` must be ({tokens}, 2), found {shapes['spans']}", path=self._path)
+        seen: set[str] = set()
+        for row, each in enumerate(self._ids):
+            if not each or len(each) > MAX_ID_CHARS or any(char.isspace() or not char.isprintable() for char in each):
+                raise InputError(
+                    f"the id {each[:40]!r} in row {row} must be "
+                    f"1 to {MAX_ID_CHARS} printable characters without spaces",
+                    path=self._path,
+                )
+            if each in seen:
+                raise InputError(f"id {each!r} appears a second time; ids must be unique", path=self._path)
+            seen.add(each)
+
+
+class _ArrayReader:
+    """Reads rows of one array of an .npz from front to back."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
+        self._file: IO[bytes] = archive.open(f"{name}.npy")
+        version = np.lib.format.read_magic(self._file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        self.shape, fortran_order, self._dtype = read(self._file)
+        if fortran_order or self._dtype.kind not in "fiu":
+            raise ValueError(f"`{name}` must be a C-ordered array of numbers")
+
+    def take(self, rows: int) -> NDArray[Any]:
+        size = rows * self._dtype.itemsize * int(np.prod(self.shape[1:]))
+        data = self._file.read(size)
+        if len(data) != size:
+            raise EOFError("the file ends too early")
+        return np.frombuffer(data, self._dtype).reshape(rows, *self.shape[1:])

@@ -1,0 +1,1 @@
+"""Builds, verifies and describes snapshots."""

@@ -1,0 +1,76 @@
+"""How many inverted lists a collection gets, and where their centroids lie."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drdecr.index.faiss_install import load_faiss
+
+_ITERATIONS = 10
+_POINTS_PER_CENTROID = 40
+_MAX_SAMPLE = 1_000_000
+_SEED = 20_220_712
+
+
+def token_lists(tokens: int) -> int:
+    """Choose the number of lists: the power of two near 5 x sqrt(tokens), at least one token each."""
+    return _power_of_two(5.0 * tokens**0.5, tokens)
+
+
+def sentence_lists(passages: int) -> int:
+    """Choose the number of lists of the sentence vectors: the power of two near sqrt(passages)."""
+    return _power_of_two(float(passages) ** 0.5, passages)
+
+
+def train_centroids(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
+    """Cluster a sample of vectors (n, dim) into at most `lists` directions, (lists, dim) float32.
+
+    A collection with fewer distinct vectors than lists gets one list for each; an empty one gets one list.
+    """
+    count, dim = vectors.shape
+    if count == 0:
+        return np.zeros((1, dim), np.float32)
+    sample = _sample(vectors, min(_POINTS_PER_CENTROID * lists, _MAX_SAMPLE))
+    distinct = np.unique(sample, axis=0) if len(sample) <= 4 * _POINTS_PER_CENTROID * 64 else sample
+    if len(distinct) <= lists:
+        return np.ascontiguousarray(distinct)
+    faiss = load_faiss()
+    # FAISS prints a warning below 39 points a centroid; a small collection simply has no more.
+    kmeans = faiss.Kmeans(
+        dim,
+        lists,
+        niter=_ITERATIONS,
+        spherical=True,
+        seed=_SEED,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(sample),
+    )
+    kmeans.train(sample)
+    centroids: NDArray[np.float32] = np.ascontiguousarray(kmeans.centroids, dtype=np.float32)
+    return centroids
+
+
+def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the list of each vector: the centroid with the greatest dot product, (n,) int64."""
+    faiss = load_faiss()
+    quantizer = faiss.IndexFlatIP(centroids.shape[1])
+    quantizer.add(centroids)
+    cells: NDArray[np.int64] = quantizer.search(vectors, 1)[1][:, 0]
+    return cells
+
+
+def _sample(vectors: NDArray[Any], size: int) -> NDArray[np.float32]:
+    if len(vectors) <= size:
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+    rows = np.random.default_rng(_SEED).choice(len(vectors), size, replace=False)
+    return np.ascontiguousarray(vectors[np.sort(rows)], dtype=np.float32)
+
+
+def _power_of_two(wanted: float, limit: int) -> int:
+    lists = 1
+    while 2 * lists <= min(wanted * 2**0.5, limit):
+        lists *= 2
+    return lists

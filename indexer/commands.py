@@ -1,0 +1,131 @@
+"""`drdecr index`: build, verify and inspect snapshots."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from drdecr.errors import SnapshotCorruptError, UsageError
+from drdecr.index.codec import BITS
+from indexer.build import BuildReport, build, build_from_vectors
+from indexer.inspect import damaged_files, describe
+from indexer.progress import BarProgress
+
+_FilePath = click.Path(path_type=Path, exists=True, dir_okay=False)
+_AnyPath = click.Path(path_type=Path)
+
+
+@click.group()
+def index() -> None:
+    """Build, verify and inspect snapshots.
+
+    Example: drdecr index build --student student --passages passages.jsonl --out snapshot
+    """
+
+
+@index.command(name="build")
+@click.option("--student", type=_AnyPath, help="Student directory that encodes the passages.")
+@click.option("--passages", type=_FilePath, help="Passages: JSONL or DPR's TSV, gzip allowed.")
+@click.option("--vectors", type=_FilePath, help="An .npz of `drdecr encode`, instead of student and passages.")
+@click.option("--out", type=_AnyPath, required=True, help="Where the snapshot goes.")
+@click.option("--bits", type=click.Choice([str(bits) for bits in BITS]), default="16", show_default=True)
+@click.option("--sentence-weight", type=float, help="With --vectors: weight of the sentence vectors.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the encoder; the default is its own.")
+@click.option("--skip-bad-lines", is_flag=True, help="Count and report bad lines instead of stopping.")
+@click.option("--force", is_flag=True, help="Replace the snapshot at --out once the new one is complete.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def build_command(
+    student: Path | None,
+    passages: Path | None,
+    vectors: Path | None,
+    out: Path,
+    bits: str,
+    sentence_weight: float | None,
+    threads: int | None,
+    skip_bad_lines: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Build a snapshot from passages, or from token vectors.
+
+    Example: drdecr index build --student student --passages passages.jsonl --out snapshot
+    """
+    with BarProgress() as progress:
+        if vectors is not None:
+            if student is not None or passages is not None:
+                raise UsageError("--vectors replaces --student and --passages; give one or the other")
+            report = build_from_vectors(
+                vectors, out, bits=int(bits), force=force, sentence_weight=sentence_weight, progress=progress
+            )
+        else:
+            if student is None or passages is None:
+                raise UsageError("give --student and --passages, or --vectors")
+            if sentence_weight is not None:
+                raise UsageError("--sentence-weight goes with --vectors; a student brings its own")
+            from drdecr.encoder.load import load_encoder
+
+            report = build(
+                load_encoder(student, threads=threads),
+                passages,
+                out,
+                bits=int(bits),
+                force=force,
+                skip_bad_lines=skip_bad_lines,
+                progress=progress,
+            )
+    _report(report, as_json=as_json)
+
+
+@index.command()
+@click.argument("snapshot", type=_AnyPath)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def verify(snapshot: Path, as_json: bool) -> None:
+    """Hash every file of a snapshot and name those that are damaged.
+
+    Example: drdecr index verify snapshot
+    """
+    damage = damaged_files(snapshot)
+    if as_json:
+        click.echo(json.dumps({"snapshot": str(snapshot), "intact": not damage, "damage": damage}))
+    if damage:
+        raise SnapshotCorruptError(f"{snapshot} is damaged: {'; '.join(damage)}; build or restore it again")
+    if not as_json:
+        click.echo(f"{snapshot} is intact")
+
+
+@index.command()
+@click.argument("snapshot", type=_AnyPath)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def info(snapshot: Path, as_json: bool) -> None:
+    """Say what a snapshot holds, how large it is and which student built it.
+
+    Example: drdecr index info snapshot
+    """
+    facts = describe(snapshot)
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    width = max(len(name) for name in facts)
+    for name, value in facts.items():
+        click.echo(f"{name.replace('_', ' '):{width}}  {value}")
+
+
+def _report(report: BuildReport, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report)))
+        return
+    click.echo(
+        f"{report.out}: {report.passages} passages, {report.tokens} token vectors in {report.lists} lists, "
+        f"{report.size_bytes / 1e6:.1f} MB, {report.seconds:.1f} s, version {report.version[:12]}"
+    )
+    if report.skipped_lines:
+        click.echo(
+            f"{report.skipped_lines} bad lines were skipped; the first: {report.skipped_messages[0]}", err=True
+        )
+    if report.without_tokens:
+        click.echo(f"{report.without_tokens} passages have no token vectors and can never be found", err=True)
+    if report.truncated:
+        click.echo(f"{report.truncated} passages were longer than the student reads and were cut", err=True)

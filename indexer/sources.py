@@ -1,0 +1,83 @@
+"""Where a snapshot's passages and their vectors come from: a student that encodes a file, or a file of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from drdecr.corpus import Passage, SkippedLines, read_passages
+from drdecr.encoder.types import Encoded, Encoder, EncoderSpec
+from drdecr.index.passages import PassageWriter
+from drdecr.index.vector_file import VectorFile
+
+Advance = Callable[[int], None]
+
+_READ_PASSAGES = 1000
+_CHUNK_PASSAGES = 1024
+
+
+class Source(Protocol):
+    """Gives the passages first, then their vectors in the same order."""
+
+    @property
+    def spec(self) -> EncoderSpec: ...
+
+    def store_passages(self, writer: PassageWriter, advance: Advance) -> None:
+        """Write all passages, so that bad input stops a build before the slow work."""
+        ...
+
+    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Encoded]:
+        """Yield the passages' vectors in parts. A source without spans gives (0, 2) for them."""
+        ...
+
+
+class EncodedFile:
+    """A passage file and the student that encodes it."""
+
+    def __init__(self, encoder: Encoder, path: Path, skipped: SkippedLines | None = None) -> None:
+        self._encoder = encoder
+        self._path = path
+        self._skipped = skipped
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self._encoder.spec
+
+    def store_passages(self, writer: PassageWriter, advance: Advance) -> None:
+        batch: list[Passage] = []
+        for passage in read_passages(self._path, skipped=self._skipped):
+            batch.append(passage)
+            if len(batch) == _READ_PASSAGES:
+                writer.add(batch)
+                advance(len(batch))
+                batch = []
+        writer.add(batch)
+        advance(len(batch))
+
+    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Encoded]:
+        for start in range(0, writer.count, _CHUNK_PASSAGES):
+            passages = writer.read(start, start + _CHUNK_PASSAGES)
+            yield self._encoder.encode([passage.content for passage in passages], "passage", progress=advance)
+
+
+class VectorSource:
+    """A file of vectors with ids, and no texts."""
+
+    def __init__(self, file: VectorFile) -> None:
+        self._file = file
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self._file.spec
+
+    def store_passages(self, writer: PassageWriter, advance: Advance) -> None:
+        for start in range(0, len(self._file.ids), _READ_PASSAGES):
+            batch = self._file.ids[start : start + _READ_PASSAGES]
+            writer.add(Passage(id=passage_id, text="") for passage_id in batch)
+            advance(len(batch))
+
+    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Encoded]:
+        for encoded in self._file.read(_CHUNK_PASSAGES):
+            yield encoded
+            advance(len(encoded))

@@ -1,0 +1,143 @@
+"""A directory that appears whole or not at all.
+
+The work happens in a hidden sibling of the wanted directory, which a rename puts in place. A builder holds a lock on
+its sibling, so that the next one can tell the rest of a killed build from one that is still running.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from drdecr.errors import ResourceError, SnapshotError, UsageError
+from drdecr.index.manifest import MANIFEST, sync_directory
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+
+
+@contextmanager
+def staged_directory(out: Path, *, force: bool) -> Iterator[Path]:
+    """Give an empty directory that becomes `out` when the block ends well, and vanishes when it does not.
+
+    With `force` an existing snapshot is replaced at the end, in one step where the file system can.
+    Raises: UsageError when `out` is taken, ResourceError when the disk is full.
+    """
+    out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that is to be replaced
+    _check_target(out, force=force)
+    with _named_trouble(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(out)
+        partial = out.with_name(f".{out.name}.building-{uuid.uuid4().hex[:12]}")
+        partial.mkdir()
+        lock = _lock(partial)
+        try:
+            yield partial
+            _sync_tree(partial)
+            _check_target(out, force=force)
+            _put_in_place(partial, out)
+            sync_directory(out.parent)
+        finally:
+            if lock is not None:
+                os.close(lock)
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def _check_target(out: Path, *, force: bool) -> None:
+    if not os.path.lexists(out):
+        return
+    if not force:
+        raise UsageError(f"{out} exists already; choose another --out, or replace it with --force")
+    replaceable = out.is_dir() and not out.is_symlink() and ((out / MANIFEST).is_file() or not any(out.iterdir()))
+    if not replaceable:
+        raise UsageError(f"{out} is not a snapshot, so --force does not replace it; choose another --out")
+
+
+def _remove_stale(out: Path) -> None:
+    for partial in out.parent.glob(f".{out.name}.building-*"):
+        lock = _lock(partial)
+        if lock is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(directory: Path) -> int | None:
+    """Lock a directory for this process; None when another holds it, or it went away."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _put_in_place(partial: Path, out: Path) -> None:
+    if not out.exists():
+        partial.rename(out)
+        return
+    if _exchange(partial, out):
+        return
+    old = out.with_name(f".{out.name}.building-{uuid.uuid4().hex[:12]}")
+    out.rename(old)
+    try:
+        partial.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two directories in one step; False where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    return int(rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)) == 0
+
+
+def _sync_tree(directory: Path) -> None:
+    for path in sorted(directory.rglob("*"), reverse=True):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        else:
+            sync_directory(path)
+    sync_directory(directory)
+
+
+@contextmanager
+def _named_trouble(out: Path) -> Iterator[None]:
+    """Turn what a file system or SQLite reports into one line that says what to do."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno in _NO_SPACE:
+            raise ResourceError(_full(out)) from None
+        raise SnapshotError(f"{out} cannot be written: {problem}") from None
+    except sqlite3.OperationalError as problem:
+        if "full" in str(problem):
+            raise ResourceError(_full(out)) from None
+        raise SnapshotError(f"{out} cannot be written: {problem}") from None
+
+
+def _full(out: Path) -> str:
+    with suppress(OSError):
+        free = shutil.disk_usage(out.parent).free
+        return f"the disk of {out.parent} is full ({free / 2**20:.0f} MiB are free); nothing was left behind"
+    return f"the disk of {out.parent} is full; nothing was left behind"
