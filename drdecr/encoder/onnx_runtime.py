@@ -55,11 +55,23 @@ class OnnxEncoder:
 
         Raises: ModelError where a file is missing, unreadable, changed since its export, or of other shapes.
         """
-        manifest = read_manifest(student)
+        return cls.from_folder(
+            Path(student) / ONNX_FOLDER, read_manifest(student), threads=threads, precision=precision
+        )
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        manifest: OnnxManifest,
+        *,
+        threads: int | None = None,
+        precision: Precision | None = None,
+    ) -> Self:
+        """Load from an `onnx/` folder whose manifest is already read, as `load` does. Raises: ModelError."""
         chosen = precision or manifest.serves
         if chosen not in manifest.files:
-            raise ModelError(f"{student}: has no {chosen} file; export it again with it")
-        folder = Path(student) / ONNX_FOLDER
+            raise ModelError(f"{folder}: has no {chosen} file; export the student again with it")
         graph = _checked(folder / manifest.files[chosen], manifest)
         tokenizer_file = _checked(folder / TOKENIZER_FILE, manifest)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # What sentence-transformers calls the two sides.
 TASKS: dict[Kind, str] = {"query": "query", "passage": "document"}
 
+_TRUSTED = ("drdecr.", "sentence_transformers.", "pylate.models.Dense.")
+
 
 class TorchEncoder:
     """An encoder over a sentence-transformers `MultiVectorEncoder`."""
@@ -31,7 +34,8 @@ class TorchEncoder:
     def __init__(self, model: MultiVectorEncoder, settings: StudentSettings, fingerprint: str) -> None:
         self.model = model
         self.settings = settings
-        self._tokenizer = TextTokenizer(fast_tokenizer(model), settings)
+        # A copy: the model's own keeps its padding, which training and saving rely on.
+        self._tokenizer = TextTokenizer(Tokenizer.from_str(fast_tokenizer(model).to_str()), settings)
         self._spec = settings.spec(fingerprint)
 
     @classmethod
@@ -121,11 +125,27 @@ def load_model(student: str | Path, *, device: str | None = None) -> MultiVector
             "or use a student with an onnx/ folder"
         ) from None
     try:
-        return MultiVectorEncoder(str(student), device=device, local_files_only=True)
+        return MultiVectorEncoder(
+            str(student), device=device, local_files_only=True, trust_remote_code=_only_our_code(Path(student))
+        )
     except Exception as problem:  # the library wraps nothing: KeyError, OSError, json errors and more
         raise ModelError(
             f"{student}: sentence-transformers cannot load it ({type(problem).__name__}: {problem})"
         ) from None
+
+
+def _only_our_code(student: Path) -> bool:
+    """Tell whether all that the library would have to trust is this package: it asks for classes it does not own."""
+    try:
+        modules = json.loads((student / "modules.json").read_bytes())
+        ours = any(str(module["type"]).startswith("drdecr.") for module in modules)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    brings_code = any(student.rglob("*.py")) or any(
+        b"auto_map" in config.read_bytes() for config in student.rglob("*config*.json")
+    )
+    foreign = any(not str(module["type"]).startswith(_TRUSTED) for module in modules)
+    return ours and not brings_code and not foreign
 
 
 def fast_tokenizer(model: MultiVectorEncoder) -> Tokenizer:

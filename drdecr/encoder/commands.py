@@ -1,0 +1,124 @@
+"""`drdecr encode`: the token vectors of a file of queries or passages, as arrays."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import get_args
+
+import click
+import numpy as np
+from tqdm import tqdm
+
+from drdecr.corpus import SkippedLines, read_passages, read_queries
+from drdecr.encoder.load import Backend, load_encoder
+from drdecr.encoder.types import Encoded, Encoder, Kind
+from drdecr.errors import UsageError
+
+_CHUNK = 1024
+Text = tuple[str, str]
+"""id and text"""
+
+
+@click.command(epilog="Example: drdecr encode demo/student --kind query --input queries.tsv --out queries.npz")
+@click.argument("student", type=click.Path(path_type=Path))
+@click.option("--kind", type=click.Choice(get_args(Kind)), required=True, help="Which side the texts are.")
+@click.option("--input", "source", type=click.Path(path_type=Path), required=True, help="Queries or passages.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz file to write.")
+@click.option("--backend", type=click.Choice(get_args(Backend)), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of one batch.  [default: all processors]")
+@click.option("--skip-bad-lines", is_flag=True, help="Count and report unusable lines instead of stopping.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def encode(
+    student: Path,
+    kind: Kind,
+    source: Path,
+    out: Path,
+    backend: Backend,
+    threads: int | None,
+    skip_bad_lines: bool,
+    as_json: bool,
+) -> None:
+    """Write the token vectors of queries or passages.
+
+    The file holds `vectors` (tokens, dim) float32, `offsets` (texts + 1,) int64, `ids`, and `sentences`
+    (texts, sentence_dim) float32 where the student has them.
+    """
+    if not out.resolve().parent.is_dir():
+        raise UsageError(f"--out: {out.resolve().parent} is no directory; create it first")
+    skipped = SkippedLines() if skip_bad_lines else None
+    texts = list(_texts(source, kind, skipped))
+    encoder = load_encoder(student, threads=threads, backend=backend)
+    encoded = _encode_all(encoder, [text for _, text in texts], kind)
+    write_vectors(out, encoded, [name for name, _ in texts])
+    result = {
+        "texts": len(texts),
+        "tokens": len(encoded.vectors),
+        "dim": encoder.spec.dim,
+        "sentence_dim": encoder.spec.sentence_dim,
+        "truncated": int(encoded.truncated.sum()),
+        "skipped_lines": skipped.count if skipped else 0,
+    }
+    _report(result, skipped, out, as_json)
+
+
+def write_vectors(out: Path, encoded: Encoded, ids: list[str]) -> None:
+    """Write vectors and ids as one `.npz` file, whole or not at all."""
+    arrays = {"vectors": encoded.vectors, "offsets": encoded.offsets, "ids": np.array(ids, np.str_)}
+    if encoded.sentences is not None:
+        arrays["sentences"] = encoded.sentences
+    handle, name = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.resolve().parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs read a keyword as `allow_pickle`
+        Path(name).chmod(0o644)
+        Path(name).replace(out)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def concatenate(parts: Iterable[Encoded]) -> Encoded:
+    """Join encoded texts in their order; there must be at least one part."""
+    listed = list(parts)
+    sentences = [part.sentences for part in listed if part.sentences is not None]
+    counts = np.concatenate([np.diff(part.offsets) for part in listed])
+    return Encoded(
+        vectors=np.concatenate([part.vectors for part in listed]),
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
+        sentences=np.concatenate(sentences) if sentences else None,
+        spans=np.concatenate([part.spans for part in listed]),
+        truncated=np.concatenate([part.truncated for part in listed]),
+        unknown=np.concatenate([part.unknown for part in listed]),
+    )
+
+
+def _texts(source: Path, kind: Kind, skipped: SkippedLines | None) -> Iterator[Text]:
+    if kind == "query":
+        return ((query.id, query.text) for query in read_queries(source, skipped=skipped))
+    return ((passage.id, passage.content) for passage in read_passages(source, skipped=skipped))
+
+
+def _encode_all(encoder: Encoder, texts: list[str], kind: Kind) -> Encoded:
+    remaining = iter(texts)
+    with tqdm(total=len(texts), unit="text", disable=not sys.stderr.isatty()) as bar:
+        parts = [encoder.encode(list(islice(remaining, _CHUNK)), kind, progress=bar.update)]
+        while chunk := list(islice(remaining, _CHUNK)):
+            parts.append(encoder.encode(chunk, kind, progress=bar.update))
+    return concatenate(parts)
+
+
+def _report(result: dict[str, int], skipped: SkippedLines | None, out: Path, as_json: bool) -> None:
+    for message in skipped.messages if skipped else ():
+        click.echo(f"skipped {message}", err=True)
+    if result["truncated"]:
+        click.echo(f"{result['truncated']} texts were longer than the student reads; their ends were cut", err=True)
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        click.echo(f"{out}: {result['texts']} texts, {result['tokens']} token vectors of {result['dim']} dimensions")

@@ -1,0 +1,208 @@
+"""A student's modules as one ONNX graph, with its int8 twin, served only where it ranks as well."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime.quantization import QuantType, quantize_dynamic
+from torch import Tensor, nn
+
+from drdecr.encoder.onnx_runtime import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT, OnnxEncoder
+from drdecr.encoder.settings import (
+    MANIFEST_FILE,
+    ONNX_FOLDER,
+    TOKENIZER_FILE,
+    OnnxManifest,
+    Precision,
+    Quality,
+    StudentSettings,
+    sha256_of,
+)
+from drdecr.encoder.torch_runtime import TorchEncoder, fast_tokenizer, vectors_of
+from drdecr.encoder.types import Encoded, Encoder, Kind
+from drdecr.errors import ModelError
+from training.ranking_quality import JudgedTexts, ndcg_at_10
+
+FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+LARGEST_NDCG_LOSS = 0.005
+_LARGEST_DIFFERENCE = 1e-4
+_OPSET = 20
+
+# Short and long, several scripts, one that no vocabulary holds: what parity with torch is checked on.
+_SAMPLES = (
+    "a",
+    "Which package converts images between formats?",
+    "كيف أثبت خط الإنترنت؟",
+    "東京の天気はどうですか。",
+    "ภาษาไทยไม่มีช่องว่างระหว่างคำ",
+    "Как настроить принтер в сети?",
+    "ᚠᚢᚦᚨᚱᚲ 🙂",
+    "One sentence of many words, said again and again. " * 40,
+)
+
+
+def export_onnx(
+    student: str | Path, *, int8: bool = True, judged: JudgedTexts | None = None, threads: int | None = None
+) -> OnnxManifest:
+    """Write a student's `onnx/` folder, replacing an older one as a whole, and return its manifest.
+
+    The int8 file serves if its nDCG@10 over the judged texts is at most 0.005 below that of fp32; without judged
+    texts fp32 serves. Both figures are stored in the manifest.
+
+    Raises: ModelError for a student that cannot be loaded or exported, or whose graph gives other vectors.
+    """
+    path = Path(student)
+    reference = TorchEncoder.load(path, threads=threads, device="cpu")
+    folder = Path(tempfile.mkdtemp(prefix=".onnx-", dir=path))
+    try:
+        manifest = _write(folder, reference, int8=int8, judged=judged, threads=threads)
+        folder.chmod(0o755)
+        _replace(folder, path / ONNX_FOLDER)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return manifest
+
+
+def _write(
+    folder: Path, reference: TorchEncoder, *, int8: bool, judged: JudgedTexts | None, threads: int | None
+) -> OnnxManifest:
+    files = {precision: name for precision, name in FILES.items() if int8 or precision == "fp32"}
+    _export_graph(reference, folder / files["fp32"])
+    if int8:
+        _quantize(folder / files["fp32"], folder / files["int8"])
+    tokenizer = fast_tokenizer(reference.model)
+    tokenizer.save(str(folder / TOKENIZER_FILE), pretty=False)
+    manifest = OnnxManifest(
+        **reference.settings.model_dump(),
+        fingerprint=reference.spec.fingerprint,
+        files=files,
+        serves="fp32",
+        sha256={name: sha256_of(folder / name) for name in (*files.values(), TOKENIZER_FILE)},
+    )
+    quality = {
+        precision: _measure(
+            OnnxEncoder.from_folder(folder, manifest, threads=threads, precision=precision), reference, judged
+        )
+        for precision in files
+    }
+    if quality["fp32"].largest_difference > _LARGEST_DIFFERENCE:
+        raise ModelError(
+            f"{reference.spec.name}: the ONNX graph's vectors differ from torch's by "
+            f"{quality['fp32'].largest_difference:.2g}; the student uses something that does not export"
+        )
+    manifest = manifest.model_copy(update={"quality": quality, "serves": _chosen(quality)})
+    (folder / MANIFEST_FILE).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _chosen(quality: dict[Precision, Quality]) -> Precision:
+    if "int8" not in quality:
+        return "fp32"
+    exact, quantized = quality["fp32"].ndcg_at_10, quality["int8"].ndcg_at_10
+    passes = exact is not None and quantized is not None and quantized >= exact - LARGEST_NDCG_LOSS
+    return "int8" if passes else "fp32"
+
+
+class _Graph(nn.Module):
+    """From token ids to both vectors, as the serving runtime calls it."""
+
+    def __init__(self, model: nn.Module, settings: StudentSettings) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        tokens, sentences = vectors_of(self.model, input_ids, attention_mask, "passage", self.settings)
+        return (tokens,) if sentences is None else (tokens, sentences)
+
+
+def _export_graph(reference: TorchEncoder, file: Path) -> None:
+    batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
+    shape = {0: batch, 1: tokens}
+    ids = torch.full((2, 7), reference.settings.pad_id)
+    mask = torch.ones_like(ids)
+    mask[1, 5:] = 0
+    graph = _Graph(reference.model, reference.settings).eval()
+    try:
+        with _quiet(), torch.no_grad():
+            torch.onnx.export(
+                graph,
+                (ids, mask),
+                str(file),
+                input_names=list(INPUTS),
+                output_names=[TOKEN_OUTPUT, SENTENCE_OUTPUT][: 2 if reference.settings.sentence_dim else 1],
+                dynamic_shapes=dict.fromkeys(INPUTS, shape),
+                opset_version=_OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+    except ModelError:
+        raise
+    except Exception as problem:  # the exporter wraps whatever a module raises
+        first_line = str(problem).strip().splitlines()[0]
+        raise ModelError(f"{reference.spec.name}: torch cannot export it to ONNX ({first_line})") from problem
+    # The exporter's own notes on inner shapes contradict ONNX's inference, which quantisation runs.
+    model = onnx.load(file)
+    del model.graph.value_info[:]
+    onnx.save(model, file)
+
+
+def _quantize(source: Path, target: Path) -> None:
+    with _quiet():
+        quantize_dynamic(
+            source,
+            target,
+            per_channel=True,
+            # 7 bits: with 8, processors without VNNI saturate when they add two products.
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+        )
+
+
+def _measure(encoder: OnnxEncoder, reference: Encoder, judged: JudgedTexts | None) -> Quality:
+    kinds: tuple[Kind, ...] = ("query", "passage")
+    difference = max(_difference(encoder.encode(_SAMPLES, kind), reference.encode(_SAMPLES, kind)) for kind in kinds)
+    if judged is None:
+        return Quality(largest_difference=difference)
+    return Quality(largest_difference=difference, ndcg_at_10=ndcg_at_10(encoder, judged), queries=len(judged.queries))
+
+
+def _difference(left: Encoded, right: Encoded) -> float:
+    largest = float(np.abs(left.vectors - right.vectors).max(initial=0.0))
+    if left.sentences is not None and right.sentences is not None:
+        largest = max(largest, float(np.abs(left.sentences - right.sentences).max(initial=0.0)))
+    return largest
+
+
+def _replace(new: Path, target: Path) -> None:
+    if target.exists():
+        old = Path(tempfile.mkdtemp(prefix=".onnx-old-", dir=target.parent))
+        target.rename(old / ONNX_FOLDER)
+        new.rename(target)
+        shutil.rmtree(old)
+    else:
+        new.rename(target)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence libraries that warn about what they themselves do."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
