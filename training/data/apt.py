@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -33,7 +33,7 @@ SETTINGS = """\
 #clear APT::Update::Post-Invoke-Success;
 Acquire::AllowReleaseInfoChange "true";
 """
-OPENERS: dict[str, Callable[..., IO[bytes]]] = {
+OPENERS: dict[str, Callable[..., Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lzma.open,

@@ -1,0 +1,1 @@
+"""How well passages are ranked: measures, baselines, and the metric of XOR-TyDi."""

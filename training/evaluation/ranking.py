@@ -1,0 +1,92 @@
+"""Exact ranking of a few thousand passages without a snapshot: brute-force relevance in BLAS batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drdecr.corpus import Passage, Query
+from drdecr.encoder.types import Encoded, Encoder, Progress
+from training.evaluation.measures import Run
+
+PASSAGE_TOKENS_AT_ONCE = 4096
+QUERY_TOKENS_AT_ONCE = 2048
+
+
+def rank_all(
+    encoder: Encoder,
+    queries: Sequence[Query],
+    passages: Sequence[Passage],
+    k: int = 100,
+    *,
+    progress: Progress | None = None,
+) -> Run:
+    """Encode everything and rank every passage for every query, exactly."""
+    encoded = encoder.encode([passage.content for passage in passages], "passage", progress=progress)
+    return rank_encoded(encoder, queries, encoded, [passage.id for passage in passages], k, progress=progress)
+
+
+def rank_encoded(
+    encoder: Encoder,
+    queries: Sequence[Query],
+    passages: Encoded,
+    passage_ids: Sequence[str],
+    k: int = 100,
+    *,
+    progress: Progress | None = None,
+) -> Run:
+    """Rank passages that are encoded already, as for the same collection in many languages."""
+    encoded = encoder.encode([query.text for query in queries], "query", progress=progress)
+    scores = relevance(encoded, passages, encoder.spec.sentence_weight)
+    run: Run = {}
+    for row, query in zip(scores, queries, strict=True):
+        best = np.argsort(-row, kind="stable")[:k]
+        run[query.id] = {passage_ids[at]: float(row[at]) for at in best if np.isfinite(row[at])}
+    return run
+
+
+def relevance(queries: Encoded, passages: Encoded, sentence_weight: float) -> NDArray[np.float32]:
+    """Return MaxSim + weight x query tokens x dot of the sentence vectors (see `EncoderSpec`).
+
+    Shape (queries, passages), float32; -inf where the query or the passage has no token vectors.
+    """
+    scores = np.full((len(queries), len(passages)), -np.inf, dtype=np.float32)
+    passage_starts, filled_passages = _starts(passages)
+    query_starts, filled_queries = _starts(queries)
+    for first, last in _blocks(passages.offsets[filled_passages + 1], PASSAGE_TOKENS_AT_ONCE):
+        rows = _block(passages, passage_starts, first, last)
+        for low, high in _blocks(queries.offsets[filled_queries + 1], QUERY_TOKENS_AT_ONCE):
+            columns = _block(queries, query_starts, low, high)
+            # maximum over a passage's rows, then sum over a query's columns
+            best = np.maximum.reduceat(rows @ columns.T, passage_starts[first:last] - passage_starts[first], axis=0)
+            totals = np.add.reduceat(best, query_starts[low:high] - query_starts[low], axis=1)
+            scores[np.ix_(filled_queries[low:high], filled_passages[first:last])] = totals.T
+    if queries.sentences is not None and passages.sentences is not None and sentence_weight:
+        tokens = np.diff(queries.offsets).astype(np.float32)[:, None]
+        scores += sentence_weight * tokens * (queries.sentences @ passages.sentences.T)
+    return scores
+
+
+def _starts(texts: Encoded) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the texts with token vectors begin, and which texts those are."""
+    filled = np.flatnonzero(np.diff(texts.offsets))
+    return texts.offsets[filled], filled
+
+
+def _block(texts: Encoded, starts: NDArray[np.int64], first: int, last: int) -> NDArray[np.float32]:
+    stop = starts[last] if last < len(starts) else texts.offsets[-1]
+    return texts.vectors[starts[first] : stop]
+
+
+def _blocks(ends: NDArray[np.int64], tokens: int) -> list[tuple[int, int]]:
+    """Cut texts, given where each ends, into runs of about so many tokens, at least one text each."""
+    blocks = []
+    first = 0
+    while first < len(ends):
+        begin = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, begin + tokens, side="right")))
+        blocks.append((first, last))
+        first = last
+    return blocks
