@@ -52,6 +52,20 @@ def encode_tokens(
     )
 
 
+def concatenate(parts: Sequence[Encoded]) -> Encoded:
+    """Join encoded texts in their order; there must be at least one part."""
+    sentences = [part.sentences for part in parts if part.sentences is not None]
+    counts = np.concatenate([np.diff(part.offsets) for part in parts])
+    return Encoded(
+        vectors=np.concatenate([part.vectors for part in parts]),
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
+        sentences=np.concatenate(sentences) if sentences else None,
+        spans=np.concatenate([part.spans for part in parts]),
+        truncated=np.concatenate([part.truncated for part in parts]),
+        unknown=np.concatenate([part.unknown for part in parts]),
+    )
+
+
 def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Group positions by length, so that a padded batch holds at most `budget` tokens.
 

@@ -6,8 +6,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -16,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from drdecr.corpus import SkippedLines, read_passages, read_queries
+from drdecr.encoder.batching import concatenate
 from drdecr.encoder.load import Backend, load_encoder
 from drdecr.encoder.types import Encoded, Encoder, Kind
 from drdecr.errors import UsageError
@@ -83,21 +83,6 @@ def write_vectors(out: Path, encoded: Encoded, ids: list[str]) -> None:
         raise
 
 
-def concatenate(parts: Iterable[Encoded]) -> Encoded:
-    """Join encoded texts in their order; there must be at least one part."""
-    listed = list(parts)
-    sentences = [part.sentences for part in listed if part.sentences is not None]
-    counts = np.concatenate([np.diff(part.offsets) for part in listed])
-    return Encoded(
-        vectors=np.concatenate([part.vectors for part in listed]),
-        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
-        sentences=np.concatenate(sentences) if sentences else None,
-        spans=np.concatenate([part.spans for part in listed]),
-        truncated=np.concatenate([part.truncated for part in listed]),
-        unknown=np.concatenate([part.unknown for part in listed]),
-    )
-
-
 def _texts(source: Path, kind: Kind, skipped: SkippedLines | None) -> Iterator[Text]:
     if kind == "query":
         return ((query.id, query.text) for query in read_queries(source, skipped=skipped))
@@ -105,12 +90,16 @@ def _texts(source: Path, kind: Kind, skipped: SkippedLines | None) -> Iterator[T
 
 
 def _encode_all(encoder: Encoder, texts: list[str], kind: Kind) -> Encoded:
-    remaining = iter(texts)
     with tqdm(total=len(texts), unit="text", disable=not sys.stderr.isatty()) as bar:
-        parts = [encoder.encode(list(islice(remaining, _CHUNK)), kind, progress=bar.update)]
-        while chunk := list(islice(remaining, _CHUNK)):
-            parts.append(encoder.encode(chunk, kind, progress=bar.update))
-    return concatenate(parts)
+
+        def advance(finished: int) -> None:
+            bar.update(finished)
+
+        # One chunk of nothing gives an empty file its shapes.
+        starts = range(0, max(len(texts), 1), _CHUNK)
+        return concatenate(
+            [encoder.encode(texts[start : start + _CHUNK], kind, progress=advance) for start in starts]
+        )
 
 
 def _report(result: dict[str, int], skipped: SkippedLines | None, out: Path, as_json: bool) -> None:

@@ -21,6 +21,9 @@ PADDING = "< pad>"
 _SPACE = "▁"
 # A noncharacter: Unicode reserves it for use inside a program.
 _GUARD = "\ufdd0"
+_NOT_LATIN_MARK = r"[\p{M}&&[^\u0300-\u036f]]"
+_AFTER_SPACE_OR_MARK = rf"(?<=[\s{_SPACE}{_NOT_LATIN_MARK}])(?=\p{{M}})"
+_AFTER_SYMBOL = rf"(?<=[\p{{N}}\p{{P}}\p{{S}}])(?={_NOT_LATIN_MARK})"
 _UNKNOWN_TYPE, _CONTROL_TYPE = 2, 3
 
 
@@ -71,11 +74,11 @@ def _normalizer(charsmap: bytes) -> normalizers.Normalizer:
     `Precompiled` looks at one character or one short grapheme at a time where SentencePiece takes the longest
     match, so it composes neither decomposed Hangul nor kana with a voicing mark: NFC does, before and after. NFC
     alone would also sort Arabic marks, which SentencePiece does not: a guard between two such marks prevents it,
-    and one after a space keeps the mark that stands on it.
+    and one after a space or a symbol keeps the mark that stands on it.
     """
     return normalizers.Sequence(
         [
-            normalizers.Replace(Regex(rf"(?<=[\s{_SPACE}[\p{{M}}&&[^\u0300-\u036f]]])(?=\p{{M}})"), _GUARD),
+            normalizers.Replace(Regex(f"{_AFTER_SPACE_OR_MARK}|{_AFTER_SYMBOL}"), _GUARD),
             normalizers.NFC(),
             normalizers.Precompiled(charsmap),
             normalizers.NFC(),
