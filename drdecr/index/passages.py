@@ -56,7 +56,7 @@ class PassageWriter:
         return [_passage(row) for row in rows]
 
     def close(self) -> None:
-        """Finish the file. A second call does nothing."""
+        """Finish the file."""
         if self._connection.in_transaction:
             self._connection.execute("COMMIT")
         self._connection.close()

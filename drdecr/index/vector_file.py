@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,10 +27,15 @@ class VectorFile:
     def __init__(self, path: Path, *, sentence_weight: float | None = None) -> None:
         self._path = path
         try:
-            self._archive = np.load(path, allow_pickle=False)
-            if not isinstance(self._archive, np.lib.npyio.NpzFile):
-                raise ValueError("not an .npz archive")
-            self._load(sentence_weight)
+            with zipfile.ZipFile(path) as archive:
+                self._streamed = ["vectors"]
+                self._streamed += [name for name in ("sentences", "spans") if f"{name}.npy" in archive.namelist()]
+                shapes: dict[str, tuple[int, ...]] = {}
+                for name in self._streamed:
+                    with _ArrayReader(archive, name) as reader:
+                        shapes[name] = reader.shape
+            with np.load(path, allow_pickle=False) as arrays:
+                self._load(arrays, shapes, sentence_weight)
         except FileNotFoundError:
             raise InputError("no such file", path=path) from None
         except KeyError as missing:
@@ -48,8 +54,9 @@ class VectorFile:
     def read(self, texts: int) -> Iterator[Encoded]:
         """Yield the vectors of all texts in their order, so many texts at a time; absent spans are (0, 2)."""
         try:
-            with zipfile.ZipFile(self._path) as archive:
-                readers = {name: _ArrayReader(archive, name) for name in self._streamed}
+            with ExitStack() as stack:
+                archive = stack.enter_context(zipfile.ZipFile(self._path))
+                readers = {name: stack.enter_context(_ArrayReader(archive, name)) for name in self._streamed}
                 for start in range(0, len(self._ids), texts):
                     yield self._take(readers, start, min(start + texts, len(self._ids)))
         except (EOFError, OSError, zipfile.BadZipFile) as problem:
@@ -72,11 +79,7 @@ class VectorFile:
             unknown=np.zeros(stop - start, np.float32),
         )
 
-    def _load(self, sentence_weight: float | None) -> None:
-        archive = self._archive
-        self._streamed = ["vectors", *(name for name in ("sentences", "spans") if name in archive.files)]
-        with zipfile.ZipFile(self._path) as file:
-            shapes = {name: _ArrayReader(file, name).shape for name in self._streamed}
+    def _load(self, archive: Any, shapes: dict[str, tuple[int, ...]], sentence_weight: float | None) -> None:
         self._offsets: NDArray[np.int64] = archive["offsets"].astype(np.int64)
         self._ids: list[str] = [str(each) for each in archive["ids"].tolist()]
         self._check(shapes)
@@ -125,11 +128,21 @@ class _ArrayReader:
 
     def __init__(self, archive: zipfile.ZipFile, name: str) -> None:
         self._file: IO[bytes] = archive.open(f"{name}.npy")
-        version = np.lib.format.read_magic(self._file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        self.shape, fortran_order, self._dtype = read(self._file)
-        if fortran_order or self._dtype.kind not in "fiu":
-            raise ValueError(f"`{name}` must be a C-ordered array of numbers")
+        try:
+            version = np.lib.format.read_magic(self._file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            self.shape, fortran_order, self._dtype = read(self._file)
+            if fortran_order or self._dtype.kind not in "fiu":
+                raise ValueError(f"`{name}` must be a C-ordered array of numbers")
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> _ArrayReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
     def take(self, rows: int) -> NDArray[Any]:
         size = rows * self._dtype.itemsize * int(np.prod(self.shape[1:]))

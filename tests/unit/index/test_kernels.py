@@ -1,0 +1,50 @@
+"""The compiled loops against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from drdecr.index.kernels import best_lists, decode_halves
+from drdecr.index.score import lane_blocks, products
+
+
+@pytest.mark.parametrize("dim", [1, 7, 8, 19])
+def test_every_finite_half_is_decoded_exactly(dim: int) -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    halves = halves[: len(halves) // dim * dim].reshape(-1, dim)
+    # An odd first byte: FAISS aligns nothing.
+    data = np.frombuffer(b"\0" * 3 + halves.tobytes(), np.uint8)
+    out = np.empty(halves.shape, np.float32)
+    decode_halves(data, 3 + np.arange(len(halves), dtype=np.int64) * 2 * dim, out)
+    assert np.array_equal(out, halves.astype(np.float32))
+
+
+@pytest.mark.parametrize("queries", [1, 8, 9, 24, 32, 33, 100])
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 12, 13, 50])
+def test_products_equal_a_matrix_product(rows: int, queries: int) -> None:
+    rng = np.random.default_rng(rows * queries)
+    left = rng.standard_normal((rows, 19), dtype=np.float32)
+    right = rng.standard_normal((queries, 19), dtype=np.float32)
+    found = products(left, lane_blocks(right))
+    assert found[:, :queries] == pytest.approx(left @ right.T, abs=1e-4)
+    assert not found[:, queries:].any()
+
+
+def test_equal_rows_have_bit_equal_products_wherever_they_lie() -> None:
+    rng = np.random.default_rng(0)
+    row = rng.standard_normal((1, 129), dtype=np.float32)
+    rows = np.repeat(row, 29, axis=0)
+    found = products(rows, lane_blocks(rng.standard_normal((21, 129), dtype=np.float32)))
+    assert (found == found[0]).all()
+
+
+@pytest.mark.parametrize(("lists", "count"), [(1, 1), (5, 5), (300, 1), (300, 17)])
+def test_best_lists_are_those_of_a_stable_sort(lists: int, count: int) -> None:
+    table = np.random.default_rng(lists).integers(0, 50, (lists, 16)).astype(np.float32)
+    found, scores = np.empty((10, count), np.int64), np.empty((10, count), np.float32)
+    best_lists(table, 10, found, scores)
+    expected = np.argsort(-table[:, :10], axis=0, kind="stable")[:count].T
+    assert np.array_equal(found, expected)
+    assert np.array_equal(scores, np.take_along_axis(table.T[:10], expected, axis=1))
