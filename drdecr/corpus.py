@@ -248,7 +248,10 @@ def _open(path: str | Path) -> IO[bytes]:
         raise InputError("is a directory, expected a file", path=path) from None
     magic = file.read(2)
     file.seek(0)
-    return gzip.open(file, "rb") if magic == b"\x1f\x8b" else file  # type: ignore[return-value]
+    if magic != b"\x1f\x8b":
+        return file
+    file.close()
+    return gzip.open(path, "rb")  # type: ignore[return-value]
 
 
 def _json_object(line: str) -> dict[str, object]:
