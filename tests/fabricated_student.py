@@ -20,8 +20,9 @@ from drdecr.encoder.settings import (
     sha256_of,
     write_settings,
 )
+from drdecr.encoder.unigram import BEGIN, END, PADDING, UNKNOWN
 
-SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
+SPECIAL = (UNKNOWN, BEGIN, END, PADDING)
 SCRIPTS = {
     "ar": range(0x0621, 0x064B),
     "ru": range(0x0410, 0x0450),
@@ -73,7 +74,7 @@ def make_tokenizer() -> Tokenizer:
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+        single=[BEGIN, "$A", END], special_tokens=[(BEGIN, 1), (END, 2)]
     )
     tokenizer.add_special_tokens(list(SPECIAL))
     return tokenizer
