@@ -20,7 +20,7 @@ from pathlib import Path
 from drdecr.errors import ResourceError, SnapshotError, UsageError
 from drdecr.index.manifest import MANIFEST, sync_directory
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
