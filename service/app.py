@@ -60,9 +60,9 @@ def create_server(
             else:
                 on_failure(error)
         else:
-            log.info(
-                "ready", indexes={name: index.snapshot.version for name, index in service.loaded.indexes.items()}
-            )
+            readiness.open()
+            versions = {name: index.snapshot.version for name, index in service.loaded.indexes.items()}
+            log.info("ready", indexes=versions)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

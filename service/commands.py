@@ -39,7 +39,7 @@ def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     callback=_print_new_key,
     help="Print a new API key and its hash, and exit.",
 )
-def serve(  # noqa: PLR0917 - one parameter an option
+def serve(
     student: Path | None,
     index: tuple[str, ...],
     host: str | None,

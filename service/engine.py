@@ -26,16 +26,13 @@ class StagedEncoder(Encoder, Protocol):
 
 
 class Match(Protocol):
-    """A query token and the passage token that it met; spans are characters [start, end)."""
-
-    @property
-    def query_span(self) -> tuple[int, int]: ...
-
-    @property
-    def passage_span(self) -> tuple[int, int]: ...
+    """The passage token that a query token met; `span` is its characters [start, end), or None where unknown."""
 
     @property
     def score(self) -> float: ...
+
+    @property
+    def span(self) -> tuple[int, int] | None: ...
 
 
 class SearchableSnapshot(Protocol):
@@ -57,7 +54,7 @@ class SearchableSnapshot(Protocol):
     def passages(self, ids: Sequence[str]) -> Mapping[str, Passage]: ...
 
     def explain(self, query: Encoded, position: int) -> Sequence[Match]:
-        """Return for each query token the passage token that it met."""
+        """Return, in the order of the query's tokens, the passage token that each met."""
         ...
 
     def warm_up(self) -> None: ...
@@ -105,15 +102,14 @@ def load_engine(settings: Settings, readiness: Readiness) -> Engine:
     Raises: ModelError, SnapshotError, ResourceError.
     """
     from drdecr.encoder.load import load_encoder
+    from drdecr.index.snapshot import Snapshot
 
-    from drdecr.index import Snapshot
-
-    encoder = load_encoder(settings.student, threads=1)
+    encoder = load_encoder(settings.student, threads=1, backend="onnx")
     encoder.encode(["warm-up"], "query")
     readiness.update("encoder", f"{encoder.spec.name} {encoder.spec.fingerprint[:12]}", ok=True)
     indexes: dict[str, ServedIndex] = {}
     for source in settings.index:
-        snapshot = Snapshot.open(source.path)
+        snapshot = Snapshot.open(source.path, verify=settings.verify)
         snapshot.require(encoder.spec)
         snapshot.warm_up()
         indexes[source.name] = ServedIndex(source.name, snapshot)

@@ -10,8 +10,13 @@ from service.engine import Match
 from service.schemas import Explanation, PassageSpan, QuerySpan, Range, TokenMatch
 
 
-def explain_hit(query: str, passage: Passage, score: float, matches: Sequence[Match]) -> Explanation:
-    """Tell what each query token met, in characters of the query and of the passage's title or text."""
+def explain_hit(
+    query: str, spans: Sequence[Sequence[int]], passage: Passage, score: float, matches: Sequence[Match]
+) -> Explanation:
+    """Tell what each query token met, in characters of the query and of the passage's title or text.
+
+    `spans` are the query tokens' characters, one for each of `matches`.
+    """
     maxsim = float(sum(match.score for match in matches))
     return Explanation(
         maxsim=round(maxsim, 6),
@@ -19,11 +24,10 @@ def explain_hit(query: str, passage: Passage, score: float, matches: Sequence[Ma
         tokens=[
             TokenMatch(
                 query=QuerySpan(start=start, end=end, text=query[start:end]),
-                passage=_passage_span(passage, *match.passage_span),
+                passage=_passage_span(passage, match.span),
                 score=round(float(match.score), 6),
             )
-            for match in matches
-            for start, end in [match.query_span]
+            for match, (start, end) in zip(matches, spans, strict=True)
         ],
     )
 
@@ -35,14 +39,17 @@ def highlight(passage: Passage, matches: Sequence[Match]) -> list[Range]:
     threshold = median_low(match.score for match in matches)
     ranges: list[Range] = []
     for match in matches:
-        span = _passage_span(passage, *match.passage_span) if match.score >= threshold else None
+        span = _passage_span(passage, match.span) if match.score >= threshold else None
         if span is not None and any(char.isalnum() for char in span.text):
             ranges.append(_whole_words(passage, span))
     return _merged(passage, ranges)
 
 
-def _passage_span(passage: Passage, start: int, end: int) -> PassageSpan | None:
+def _passage_span(passage: Passage, span: tuple[int, int] | None) -> PassageSpan | None:
     """Translate characters of `Passage.content` into those of the title or the text."""
+    if span is None:
+        return None
+    start, end = span
     title = passage.title or ""
     shift = len(passage.content) - len(passage.text)
     if end > shift:

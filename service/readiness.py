@@ -19,6 +19,7 @@ class Readiness:
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
+        self._open = False
         self._draining = False
 
     def expect(self, *names: str) -> None:
@@ -30,6 +31,10 @@ class Readiness:
         """Set one check."""
         self._checks[name] = Check(name, ok, reason)
 
+    def open(self) -> None:
+        """Ask for requests: all that answers them is in place."""
+        self._open = True
+
     def drain(self) -> None:
         """Ask for no more requests; those that come are still answered."""
         self._draining = True
@@ -40,8 +45,8 @@ class Readiness:
 
     @property
     def checks(self) -> list[Check]:
-        draining = Check("accepting", not self._draining, "draining: about to stop" if self._draining else "open")
-        return [*self._checks.values(), draining]
+        reason = "draining: about to stop" if self._draining else "open" if self._open else "still loading"
+        return [*self._checks.values(), Check("accepting", self._open and not self._draining, reason)]
 
     @property
     def ready(self) -> bool:

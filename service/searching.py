@@ -150,4 +150,6 @@ def _explain(index: ServedIndex, wish: Wish, query: Encoded, found: _Found) -> N
     if wish.highlight:
         found.body.highlights = highlight(found.passage, matches)
     if wish.explain:
-        found.body.explanation = explain_hit(wish.query, found.passage, found.hit.score, matches)
+        found.body.explanation = explain_hit(
+            wish.query, query.spans.tolist(), found.passage, found.hit.score, matches
+        )

@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     api_key_hashes: Annotated[tuple[KeyHash, ...], NoDecode] = ()
     insecure: bool = False
 
+    verify: bool = Field(True, description="Hash every byte of the snapshots before they are served.")
+
     queue_depth: int = Field(128, ge=0, le=100_000)
     timeout_ms: int = Field(10_000, ge=1, le=600_000)
     drain_s: float = Field(2.0, ge=0, le=3_600)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from service.problems import FieldError, Problem
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # One space for one control character, so that positions still fit the text that the client sent.
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], " ")
 
@@ -16,9 +18,11 @@ def clean(text: str) -> str:
 
 
 def checked(text: str, pointer: str, max_chars: int) -> str:
-    """Return the cleaned text. Raises: Problem 422 when it is blank or too long."""
+    """Return the cleaned text. Raises: Problem 422 when it is blank, too long or no Unicode."""
     if len(text) > max_chars:
         raise _refusal(pointer, f"has {len(text)} characters; the limit is {max_chars}")
+    if _SURROGATE.search(text):
+        raise _refusal(pointer, "holds half a surrogate pair")
     cleaned = clean(text)
     if not cleaned.strip():
         raise _refusal(pointer, "is blank")

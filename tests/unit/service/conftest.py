@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import structlog
 from fake_engine import FakeEncoder, fake_engine
 from starlette.testclient import TestClient
 
@@ -38,8 +39,9 @@ def make_client(encoder: FakeEncoder) -> Iterator[MakeClient]:
 
             # Not raising server exceptions: an error that reaches the server must show as its status.
             client = TestClient(create_server(chosen, load=load), raise_server_exceptions=False)
-            stack.callback(encoder.gate.set)
             stack.enter_context(client)
+            # Called before the app stops, which waits for the work in hand.
+            stack.callback(encoder.gate.set)
             for _attempt in range(1_000):
                 if client.get("/readyz").status_code == 200:
                     return client
@@ -47,6 +49,16 @@ def make_client(encoder: FakeEncoder) -> Iterator[MakeClient]:
             raise AssertionError("the app did not become ready")
 
         yield make
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """Collect what is logged, with what is bound to the request."""
+    capture = structlog.testing.LogCapture()
+    before = structlog.get_config()
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, capture])
+    yield capture.entries
+    structlog.configure(**before)
 
 
 @pytest.fixture

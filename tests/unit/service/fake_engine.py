@@ -17,6 +17,7 @@ from service.engine import Engine, ServedIndex
 from service.searching import maxsim
 
 DIM = 16
+DEFAULT_PARAMS = SearchParams()
 SPEC = EncoderSpec("fake", "f" * 64, DIM, DIM, 0.5, query_length=8, passage_length=16)
 PASSAGES = (
     Passage("cat", "A cat sleeps on the mat.", "The cat"),
@@ -67,9 +68,8 @@ class FakeEncoder:
 
 @dataclass(frozen=True)
 class FakeMatch:
-    query_span: tuple[int, int]
-    passage_span: tuple[int, int]
     score: float
+    span: tuple[int, int] | None
 
 
 class FakeSnapshot:
@@ -90,7 +90,7 @@ class FakeSnapshot:
         return len(self._passages)
 
     def search(
-        self, queries: Encoded, k: int, params: SearchParams = SearchParams(), *, times: StageTimes | None = None
+        self, queries: Encoded, k: int, params: SearchParams = DEFAULT_PARAMS, *, times: StageTimes | None = None
     ) -> list[list[Hit]]:
         self.params.append(params)
         found = []
@@ -114,7 +114,7 @@ class FakeSnapshot:
         passage = self._encoded.select(position, position + 1)
         products = query.vectors @ passage.vectors.T
         return [
-            FakeMatch(tuple(query.spans[token]), tuple(passage.spans[best]), float(products[token, best]))
+            FakeMatch(float(products[token, best]), tuple(passage.spans[best].tolist()))
             for token, best in enumerate(products.argmax(axis=1))
         ]
 

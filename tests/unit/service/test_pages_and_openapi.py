@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+import service.app
+from service.routes.pages import content_policy
+
+PAGES = sorted((Path(service.app.__file__).parent / "pages").glob("*.html"))
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_page_runs_only_its_own_script_and_style(client, path):
+    answer = client.get(path)
+    policy = answer.headers["content-security-policy"]
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "unsafe" not in policy
+    for tag in ("script", "style"):
+        for block in re.findall(rf"<{tag}>(.*?)</{tag}>", answer.text, flags=re.DOTALL):
+            digest = base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()
+            assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def test_script_that_the_page_does_not_hold_is_not_allowed():
+    assert "script-src 'none'" in content_policy("<style>p {}</style>")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_page_needs_no_other_host_and_no_inline_attribute(page):
+    html = page.read_text(encoding="utf-8")
+    assert not re.search(r"(?:src|href|url\(|@import|fetch\()\s*[=(]?\s*[\"'`]?(?:https?:)?//", html)
+    assert not re.search(r"\s(?:on[a-z]+|style)=", html)
+    assert 'lang="en"' in html
+
+
+def test_playground_offers_a_query_in_each_language(client):
+    html = client.get("/").text
+    assert re.findall(r'\["([a-z]{2})", "', html) == ["ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh"]
+
+
+def test_docs_list_every_route_of_the_document(client):
+    html = client.get("/docs").text
+    for path in client.get("/openapi.json").json()["paths"]:
+        assert path in html
+
+
+def operations(client):
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def test_every_route_of_the_contract_is_documented(client):
+    assert {(method, path) for method, path, _ in operations(client)} == {
+        ("post", "/v1/indexes/{alias}/search"),
+        ("post", "/v1/search/batch"),
+        ("post", "/v1/encode"),
+        ("post", "/v1/rerank"),
+        ("get", "/v1/indexes"),
+        ("get", "/v1/indexes/{name}"),
+        ("get", "/v1/indexes/{name}/passages/{id}"),
+        ("get", "/livez"),
+        ("get", "/readyz"),
+        ("get", "/health"),
+        ("get", "/metrics"),
+        ("get", "/v1/info"),
+    }
+
+
+def test_errors_are_documented_as_problems(client):
+    for _, path, operation in operations(client):
+        for status, response in operation["responses"].items():
+            if status >= "400" and not (status == "503" and path in ("/readyz", "/health")):
+                schema = response["content"]["application/problem+json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/ProblemBody"}
+
+
+def test_every_reference_of_the_document_leads_somewhere(client):
+    document = client.get("/openapi.json")
+    names = set(document.json()["components"]["schemas"])
+    assert set(re.findall(r'"#/components/schemas/([^"]+)"', document.text)) <= names
+    assert "HTTPValidationError" not in names
+
+
+def test_posts_document_what_the_gate_and_the_queue_answer(client):
+    for method, _, operation in operations(client):
+        if method == "post":
+            assert {"200", "400", "401", "413", "415", "422", "429", "500", "503", "504"} <= set(
+                operation["responses"]
+            )

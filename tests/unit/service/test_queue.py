@@ -1,0 +1,51 @@
+"""The bounded queue and the deadline, seen through the routes."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+SEARCH = "/v1/indexes/demo/search"
+
+
+def test_requests_beyond_the_queue_are_refused_and_those_within_are_answered(make_client, encoder):
+    client = make_client(threads=1, queue_depth=1)
+    encoder.gate.clear()
+    with ThreadPoolExecutor(2) as pool:
+        admitted = [pool.submit(client.post, SEARCH, json={"query": "cat"}) for _ in range(2)]
+        while "drdecr_queue_admitted 2.0" not in client.get("/metrics").text:
+            pass
+        refused = client.post(SEARCH, json={"query": "cat"})
+        assert (refused.status_code, refused.json()["code"], refused.headers["retry-after"]) == (
+            429,
+            "queue_full",
+            "1",
+        )
+        encoder.gate.set()
+        assert [answer.result().status_code for answer in admitted] == [200, 200]
+    assert client.post(SEARCH, json={"query": "cat"}).status_code == 200
+
+
+def test_late_answer_is_a_504(make_client, encoder):
+    client = make_client(threads=1)
+    encoder.gate.clear()
+    answer = client.post(SEARCH, json={"query": "cat", "timeout_ms": 30})
+    assert (answer.status_code, answer.json()["code"]) == (504, "deadline_exceeded")
+
+
+def test_work_that_nobody_waits_for_is_never_begun(make_client, encoder):
+    client = make_client(threads=1)
+    encoder.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, SEARCH, json={"query": "first"})
+        assert encoder.entered.acquire(timeout=30)
+        assert client.post(SEARCH, json={"query": "late", "timeout_ms": 30}).status_code == 504
+        encoder.gate.set()
+        assert first.result().status_code == 200
+    assert client.post(SEARCH, json={"query": "last"}).status_code == 200
+    assert encoder.texts == ["first", "last"]
+
+
+def test_the_services_own_limit_holds_where_the_request_names_none(make_client, encoder):
+    client = make_client(timeout_ms=30)
+    encoder.gate.clear()
+    assert client.post(SEARCH, json={"query": "cat"}).status_code == 504

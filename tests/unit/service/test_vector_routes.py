@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+from fake_engine import DIM, FakeEncoder
+
+
+def test_encode_returns_what_the_encoder_gives(client):
+    answer = client.post("/v1/encode", json={"texts": ["the moon", "cat"]}).json()
+    expected = FakeEncoder().encode(["the moon", "cat"], "query")
+    assert (answer["student"], answer["dim"], answer["sentence_dim"]) == ("f" * 64, DIM, DIM)
+    for number, embedding in enumerate(answer["embeddings"]):
+        np.testing.assert_array_equal(np.float32(embedding["vectors"]), expected.tokens_of(number))
+        np.testing.assert_array_equal(np.float32(embedding["sentence"]), expected.sentences[number])
+    assert answer["embeddings"][0]["spans"] == [[0, 3], [4, 8]]
+
+
+def test_base64_holds_the_same_vectors(client):
+    body = {"texts": ["the moon"], "kind": "passage"}
+    plain = client.post("/v1/encode", json=body).json()["embeddings"][0]
+    packed = client.post("/v1/encode", json={**body, "format": "base64"}).json()["embeddings"][0]
+    rows = np.frombuffer(base64.b64decode(packed["vectors"]), "<f4").reshape(-1, DIM)
+    np.testing.assert_array_equal(rows, np.float32(plain["vectors"]))
+    np.testing.assert_array_equal(
+        np.frombuffer(base64.b64decode(packed["sentence"]), "<f4"), np.float32(plain["sentence"])
+    )
+
+
+def test_cut_text_is_told(client):
+    query, passage = (
+        client.post("/v1/encode", json={"texts": ["word " * 10], "kind": kind}).json()["embeddings"][0]
+        for kind in ("query", "passage")
+    )
+    assert [warning["code"] for warning in query["warnings"]] == ["query_truncated"]
+    assert passage["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"texts": []},
+        {"texts": ["a"] * 65},
+        {"texts": ["a", " "]},
+        {"texts": ["a"], "kind": "title"},
+        {"texts": "a"},
+        {"texts": [1]},
+    ],
+)
+def test_unusable_texts_are_refused(client, body):
+    assert client.post("/v1/encode", json=body).status_code == 422
+
+
+def test_unusable_text_is_named(client):
+    assert client.post("/v1/encode", json={"texts": ["a", " "]}).json()["errors"][0]["pointer"] == "/texts/1"
+
+
+def test_rerank_orders_texts_as_a_search_would(client):
+    hits = client.post("/v1/indexes/demo/search", json={"query": "the moon"}).json()["hits"]
+    texts = [f"{hit['title']}: {hit['text']}" if hit["title"] else hit["text"] for hit in hits]
+    answer = client.post("/v1/rerank", json={"query": "the moon", "texts": texts[::-1]}).json()
+    assert [result["index"] for result in answer["results"]] == [3, 2, 1, 0]
+    assert [result["score"] for result in answer["results"]] == pytest.approx(
+        [hit["score"] for hit in hits], abs=1e-5
+    )
+
+
+def test_rerank_returns_the_best_k(client):
+    answer = client.post("/v1/rerank", json={"query": "cat", "texts": ["dog", "cat", "moon"], "k": 1}).json()
+    assert [result["index"] for result in answer["results"]] == [1]
+
+
+def test_rerank_tells_of_texts_that_were_cut(client):
+    warnings = client.post("/v1/rerank", json={"query": "cat", "texts": ["cat", "word " * 20]}).json()["warnings"]
+    assert warnings == [{"code": "text_truncated", "message": "1 of the texts cut at 16 tokens."}]
