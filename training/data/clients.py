@@ -72,12 +72,13 @@ def run_client(command: Sequence[str], *, show_stdout: bool = False, env: Mappin
 def client_failure(what: str, command: Sequence[str], outcome: Outcome, place: Path) -> FetchError | ResourceError:
     """Say why a client failed, in its own last words, and which command shows more."""
     lines = [line.strip() for line in outcome.output.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"(E:|Err:|ERROR|error)", line)] or lines
-    words = _without_secrets(errors[-1] if errors else f"exit status {outcome.status}")
+    errors = [line for line in lines if re.match(r"E:|W:|Err:|ERROR|error", line)] or lines
+    offline = [line for line in errors if NETWORK_SIGNS.search(line)]
+    words = _without_secrets((offline or errors or [f"exit status {outcome.status}"])[-1])
     if DISK_SIGNS.search(outcome.output):
         return ResourceError(f"the disk is full ({place}, or the temporary folder): {words}")
     again = _without_secrets(shlex.join(command))
-    if any(NETWORK_SIGNS.search(line) for line in errors):
+    if offline:
         return FetchError(
             f"{what} could not be downloaded: {words} -- is the network open, and the registry or mirror configured? "
             f"This command shows more: {again}"
