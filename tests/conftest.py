@@ -18,3 +18,20 @@ def tiny_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def another_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student directory with 24-dimensional token vectors and no sentence vector."""
     return make_student(tmp_path_factory.mktemp("students") / "another", dim=24, sentence_dim=0, seed=1)
+
+
+@pytest.fixture(scope="session")
+def two_stream_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A torch student of the embedded kind, not exported: 16-dimensional tokens, 24-dimensional sentences."""
+    # Loading torch takes seconds, which most tests need not pay.
+    from fabricated_torch_student import make_two_stream_student
+
+    return make_two_stream_student(tmp_path_factory.mktemp("students") / "two-stream")
+
+
+@pytest.fixture(scope="session")
+def plain_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A torch student as sentence-transformers writes it, without settings of ours."""
+    from fabricated_torch_student import make_plain_student
+
+    return make_plain_student(tmp_path_factory.mktemp("students") / "plain")

@@ -1,0 +1,143 @@
+"""Running a student by torch, held against sentence-transformers itself."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import MultiVectorEncoder
+
+from drdecr.encoder.batching import concatenate
+from drdecr.encoder.load import load_encoder
+from drdecr.encoder.settings import read_settings
+from drdecr.encoder.torch_runtime import TorchEncoder, derive_settings, load_model
+from drdecr.errors import ModelError
+
+TEXTS = ["which package plays music ?", "the sound , player", "प्रश्न", "привет мир", "東京 " * 200]
+
+
+@pytest.fixture(scope="module")
+def encoder(two_stream_student: Path) -> TorchEncoder:
+    return TorchEncoder.load(two_stream_student, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def plain(plain_student: Path) -> TorchEncoder:
+    return TorchEncoder.load(plain_student, device="cpu")
+
+
+def test_scored_tokens_and_sentence_vectors_equal_sentence_transformers(encoder: TorchEncoder) -> None:
+    reference = encoder.model.encode_document(TEXTS, convert_to_numpy=True)
+    encoded = encoder.encode(TEXTS, "passage")
+    for text in range(len(TEXTS)):
+        assert np.allclose(encoded.tokens_of(text), reference[text], atol=1e-5)
+    raw = encoder.model.encode_document(TEXTS, output_value=None)
+    assert encoded.sentences is not None
+    assert np.allclose(encoded.sentences, [row["sentence_embedding"].numpy() for row in raw], atol=1e-5)
+
+
+def test_queries_are_cut_to_their_own_length(encoder: TorchEncoder) -> None:
+    reference = encoder.model.encode_query(TEXTS, convert_to_numpy=True)
+    encoded = encoder.encode(TEXTS, "query")
+    assert encoded.truncated.tolist() == [False, False, False, False, True]
+    for text in range(len(TEXTS)):
+        assert np.allclose(encoded.tokens_of(text), reference[text], atol=1e-5)
+
+
+def test_vectors_do_not_depend_on_the_batch(encoder: TorchEncoder) -> None:
+    together = encoder.encode(TEXTS, "query")
+    alone = concatenate([encoder.encode([text], "query") for text in TEXTS])
+    assert np.allclose(together.vectors, alone.vectors, atol=1e-5)
+    assert together.sentences is not None and alone.sentences is not None
+    assert np.allclose(together.sentences, alone.sentences, atol=1e-5)
+
+
+def test_empty_text_has_no_tokens_and_a_sentence_of_zeros(encoder: TorchEncoder) -> None:
+    encoded = encoder.encode(["", "a"], "query")
+    assert encoded.offsets[1] == 0
+    assert encoded.sentences is not None
+    assert np.allclose(np.linalg.norm(encoded.sentences, axis=1), [0, 1], atol=1e-5)
+
+
+def test_encoding_leaves_the_model_as_it_was(two_stream_student: Path) -> None:
+    model = load_model(two_stream_student, device="cpu")
+    settings = read_settings(two_stream_student)
+    assert settings is not None
+    model.tokenizer.enable_padding(pad_id=3, pad_token="x")
+    model.train()
+    TorchEncoder(model, settings, "0" * 64).encode(["a text"], "query")
+    assert model.training
+    assert model.tokenizer.padding["pad_id"] == 3
+
+
+def test_fewer_dimensions_are_the_first_ones_normalised(two_stream_student: Path, encoder: TorchEncoder) -> None:
+    narrow = TorchEncoder(encoder.model, encoder.settings.model_copy(update={"dim": 4}), "0" * 64)
+    whole, cut = encoder.encode(TEXTS, "query").vectors, narrow.encode(TEXTS, "query").vectors
+    expected = whole[:, :4] / np.linalg.norm(whole[:, :4], axis=1, keepdims=True)
+    assert np.allclose(cut, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"dim": 32}, "16 dimensions"), ({"sentence_dim": 7}, "sentence vector of 7")]
+)
+def test_settings_that_promise_other_widths_are_refused(
+    changes: dict[str, int], message: str, encoder: TorchEncoder
+) -> None:
+    wrong = TorchEncoder(encoder.model, encoder.settings.model_copy(update=changes), "0" * 64)
+    with pytest.raises(ModelError, match=message):
+        wrong.encode(["a"], "query")
+
+
+def test_settings_of_a_plain_student_come_from_its_modules(plain: TorchEncoder) -> None:
+    assert (plain.spec.dim, plain.spec.sentence_dim, plain.spec.sentence_weight) == (8, 0, 0.0)
+    assert (plain.spec.query_length, plain.spec.passage_length) == (16, 24)
+    tokenizer = plain.model.tokenizer
+    assert plain.settings.query_prefix == (tokenizer.convert_tokens_to_ids("[Q]"),)
+    assert plain.settings.passage_prefix == (tokenizer.convert_tokens_to_ids("[D]"),)
+    assert plain.settings.passage_skip == (tokenizer.convert_tokens_to_ids(","),)
+    assert plain.settings.query_skip == ()
+
+
+def test_plain_student_gives_sentence_transformers_vectors_without_special_tokens(plain: TorchEncoder) -> None:
+    texts = ["which package plays music ?", "the , sound"]
+    queries = plain.model.encode_query(texts, convert_to_numpy=True)
+    passages = plain.model.encode_document(texts, convert_to_numpy=True)
+    ours_q, ours_p = plain.encode(texts, "query"), plain.encode(texts, "passage")
+    for text in range(len(texts)):
+        # Begin and marker stand before the text, the end after it.
+        assert np.allclose(ours_q.tokens_of(text), queries[text][2:-1], atol=1e-5)
+        assert np.allclose(ours_p.tokens_of(text), passages[text][2:-1], atol=1e-5)
+    assert len(ours_q.tokens_of(1)) == len(ours_p.tokens_of(1)) + 1
+
+
+def test_query_expansion_is_refused(plain_student: Path) -> None:
+    model = MultiVectorEncoder(str(plain_student), device="cpu")
+    model[0].query_expansion = {"strategy": "fixed", "length": 16, "token": "[UNK]"}
+    with pytest.raises(ModelError, match="query_expansion"):
+        derive_settings(model, "expanding")
+
+
+def test_student_that_brings_its_own_code_is_not_run(two_stream_student: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(two_stream_student, tmp_path / "copy"))
+    (copy / "custom.py").write_text("raise SystemExit('executed')")
+    with pytest.raises(ModelError, match="trust_remote_code"):
+        load_encoder(copy, backend="torch")
+
+
+def test_module_from_another_package_is_not_imported(two_stream_student: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(two_stream_student, tmp_path / "copy"))
+    modules = json.loads((copy / "modules.json").read_text())
+    modules[1]["type"] = "antigravity.Module"
+    (copy / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match="trust_remote_code"):
+        load_encoder(copy, backend="torch")
+
+
+def test_broken_weights_are_told(two_stream_student: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(two_stream_student, tmp_path / "copy"))
+    (copy / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ModelError, match="cannot load"):
+        load_encoder(copy, backend="torch")
