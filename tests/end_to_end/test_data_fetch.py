@@ -173,10 +173,10 @@ def test_debian_keeps_to_its_directory_and_to_translations(machine: Machine) -> 
         f"Dir::Cache={private / 'cache'}",
     ):
         assert option in call
-    for target in ("deb::Packages", "deb::DEP-11", "deb-src::Sources"):
-        assert f"Acquire::IndexTargets::{target}::DefaultEnabled=false" in call
-    assert "Translations::DefaultEnabled" not in call
     settings = (private / "apt.conf").read_text()
+    for target in ("deb::Packages", "deb::DEP-11", "deb-src::Sources"):
+        assert f'Acquire::IndexTargets::{target}::DefaultEnabled "false";' in settings
+    assert "Translations::DefaultEnabled" not in settings
     assert "#clear APT::Update::Post-Invoke;" in settings
 
 

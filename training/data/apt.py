@@ -65,10 +65,11 @@ def fetch_translation_lists(state: Path, codes: Sequence[str]) -> list[Translati
     translations. Raises: FetchError; ResourceError without apt-get or disk space.
     """
     state = state.resolve()
-    options = _private_options(state, codes)
+    options = _private_options(state)
     with naming_full_disk(state):
-        off = [f"{target}::DefaultEnabled=false" for target in _other_targets(options)]
-        command = [*apt_command(), *options, *(word for option in off for word in ("-o", option)), "update"]
+        _write_settings(state, codes, ())
+        _write_settings(state, codes, _other_targets(options))
+        command = [*apt_command(), *options, "update"]
         outcome = _update(command)
     lists = _downloaded(options)
     _check_complete(lists, codes, command, outcome, state)
@@ -93,15 +94,18 @@ def read_list(path: Path) -> str:
     return raw.decode(errors="replace")
 
 
-def _private_options(state: Path, codes: Sequence[str]) -> list[str]:
-    with naming_full_disk(state):
-        for folder in ("lists/partial", "cache/archives/partial"):
-            (state / folder).mkdir(parents=True, exist_ok=True)
-        settings = state / "apt.conf"
-        languages = " ".join(f'"{code}";' for code in ("en", *codes))
-        settings.write_text(f"{SETTINGS}Acquire::Languages {{ {languages} }};\n")
+def _private_options(state: Path) -> list[str]:
     places = {"Dir::State": state, "Dir::State::Lists": state / "lists", "Dir::Cache": state / "cache"}
-    return ["-c", str(settings), *(word for name, place in places.items() for word in ("-o", f"{name}={place}"))]
+    settings = ["-c", str(state / "apt.conf")]
+    return [*settings, *(word for name, place in places.items() for word in ("-o", f"{name}={place}"))]
+
+
+def _write_settings(state: Path, codes: Sequence[str], targets_off: Sequence[str]) -> None:
+    for folder in ("lists/partial", "cache/archives/partial"):
+        (state / folder).mkdir(parents=True, exist_ok=True)
+    languages = " ".join(f'"{code}";' for code in ("en", *codes))
+    off = "".join(f'{target}::DefaultEnabled "false";\n' for target in targets_off)
+    (state / "apt.conf").write_text(f"{SETTINGS}Acquire::Languages {{ {languages} }};\n{off}")
 
 
 def _other_targets(options: Sequence[str]) -> list[str]:
