@@ -85,7 +85,9 @@ class Spool:
         for vectors in _parts(encoded):
             # One comparison finds what is too large for float16, infinities and NaN.
             if not bool((np.abs(vectors) <= _LARGEST_HALF).all()):
-                raise ModelError(f"{name} gave a vector that is not finite or too large for float16, near passage {self._done}")
+                raise ModelError(
+                    f"{name} gave a vector that is not finite or too large for float16, near passage {self._done}"
+                )
 
 
 def _parts(encoded: Encoded) -> Iterator[NDArray[np.float32]]:

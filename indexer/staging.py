@@ -139,5 +139,5 @@ def _named_trouble(out: Path) -> Iterator[None]:
 def _full(out: Path) -> str:
     with suppress(OSError):
         free = shutil.disk_usage(out.parent).free
-        return f"the disk of {out.parent} is full ({free / 2**20:.0f} MiB are free); nothing was left behind"
-    return f"the disk of {out.parent} is full; nothing was left behind"
+        return f"the disk of {out.parent} is full: the build needs more than the {free / 2**20:.0f} MiB that are free"
+    return f"the disk of {out.parent} is full"

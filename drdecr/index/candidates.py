@@ -10,6 +10,7 @@ The best of stage 3 go on to the exact score.
 
 from __future__ import annotations
 
+import math
 import threading
 from dataclasses import dataclass
 
@@ -23,7 +24,9 @@ from drdecr.index.segment import Segment
 
 # Passages scored by centroids for each one that gets an exact score.
 _SHORTLIST_FACTOR = 8
+# Up to here an exact search is as fast as a narrowed one.
 _SMALL_COLLECTION = 300
+_NPROBE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,17 @@ class Effort:
 
 def effort_for(segment: Segment, params: SearchParams, k: int) -> Effort:
     """Fill in the knobs that were left open, by the segment's size."""
-    small = len(segment) <= _SMALL_COLLECTION
-    nprobe = params.nprobe or (segment.lists if small else 16)
-    candidates = max(params.candidates or 500, k)
+    passages = len(segment)
+    small = passages <= _SMALL_COLLECTION
+    nprobe = params.nprobe or (segment.lists if small else _NPROBE)
+    candidates = max(params.candidates or _default_candidates(passages), k)
     nprobe, candidates = min(nprobe, segment.lists), min(candidates, len(segment))
     return Effort(nprobe, candidates, exact=nprobe == segment.lists and candidates == len(segment))
+
+
+def _default_candidates(passages: int) -> int:
+    """Choose 300 up to 10,000 passages, and 200 more for each tenfold."""
+    return 300 + round(200 * max(0.0, math.log10(max(passages, 1) / 10_000)))
 
 
 class CandidateFinder:

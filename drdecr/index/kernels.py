@@ -1,25 +1,47 @@
 """The compiled inner loops of a search: cached on disk, without the GIL, single-threaded.
 
 They read a segment's memory-mapped arrays in place. Nothing here allocates more than a few lanes.
+numba looks only at this file's date when it decides whether a cached kernel is still good: touch it after a change
+to the intrinsics.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numba import njit
 
 from drdecr.index.halves import EIGHT, decode_eight, decode_one
-from drdecr.index.lanes import LANES, TILE_REGISTERS, fold_tile, load_int64, store_tile
+from drdecr.index.lanes import LANES, TILE_REGISTERS, fold_tile, load_int64, prefetch, store_tile
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-@njit(nogil=True, cache=True)
+def _compiled(function: _Function) -> _Function:
+    """Compile without the GIL and keep the result on disk, or in memory where no directory can be written."""
+    try:
+        return cast(_Function, njit(nogil=True, cache=True)(function))
+    except RuntimeError:
+        return cast(_Function, njit(nogil=True)(function))
+
+
+# The codes of a passage lie scattered over its tokens' lists: without asking ahead, each costs a trip to memory.
+_ROWS_AHEAD = 16
+_CACHE_LINE = 64
+
+
+@_compiled
 def decode_halves(data: Any, positions: Any, out: Any) -> None:
     """Decode float16 rows that start at byte `positions` of `data` into `out` (rows, dim) float32."""
     source, target = data.ctypes.data, out.ctypes.data
     dim = out.shape[1]
     for row in range(len(positions)):
+        if row + _ROWS_AHEAD < len(positions):
+            soon = source + positions[row + _ROWS_AHEAD]
+            for line in range(0, 2 * dim, _CACHE_LINE):
+                prefetch(soon + line)
         at = source + positions[row]
         to = target + row * dim * 4
         for column in range(0, dim - dim % EIGHT, EIGHT):
@@ -28,7 +50,7 @@ def decode_halves(data: Any, positions: Any, out: Any) -> None:
             decode_one(at + 2 * column, to + 4 * column)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def lane_products(rows: Any, queries: Any, lanes: Any, out: Any, column: int) -> None:
     """Write rows x lanes dot products into columns [column, column + lanes) of `out`.
 
@@ -50,7 +72,7 @@ def lane_products(rows: Any, queries: Any, lanes: Any, out: Any, column: int) ->
         )
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def add_maxsim(rows: Any, bounds: Any, queries: Any, lanes: Any, used: int, scores: Any) -> None:
     """Add to each passage's score the sum over query lanes of its best row.
 
@@ -74,7 +96,7 @@ def add_maxsim(rows: Any, bounds: Any, queries: Any, lanes: Any, used: int, scor
         scores[passage] += total
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def best_lists(table: Any, tokens: int, lists: Any, scores: Any) -> None:
     """Find each query token's best lists, best first, ties to the smaller list.
 
@@ -104,7 +126,7 @@ def best_lists(table: Any, tokens: int, lists: Any, scores: Any) -> None:
             threshold[token] = scores[token, count - 1]
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def visit_lists(
     data: Any,
     starts: Any,
@@ -142,7 +164,7 @@ def visit_lists(
     return count
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, tokens: int, scores: Any) -> None:
     """Score passages by MaxSim over the centroids of their tokens instead of the tokens.
 
@@ -163,7 +185,7 @@ def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, tokens: 
         scores[i] = total
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def locate_tokens(
     passages: Any,
     offsets: Any,

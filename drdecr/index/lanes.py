@@ -133,3 +133,19 @@ def load_int64(typingctx: Any, address: Any) -> Any:
         return builder.load(_pointer(builder, args[0], ir.IntType(64)), align=1)
 
     return types.int64(types.int64), emit
+
+
+@intrinsic
+def prefetch(typingctx: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, which need not exist, before it is read."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        flag = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # A read (0) that stays in all caches (3) of data (1).
+        builder.call(function, [builder.inttoptr(args[0], byte), *(ir.Constant(flag, each) for each in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), emit
