@@ -90,7 +90,8 @@ def _put_in_place(partial: Path, out: Path) -> None:
         return
     if _exchange(partial, out):
         return
-    old = out.with_name(f".{out.name}.building-{uuid.uuid4().hex[:12]}")
+    # Another name than a build's: should the process die between the renames, nobody takes this for a remainder.
+    old = out.with_name(f".{out.name}.replaced-{uuid.uuid4().hex[:12]}")
     out.rename(old)
     try:
         partial.rename(out)

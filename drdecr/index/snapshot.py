@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, EncoderSpec
-from drdecr.errors import ModelMismatchError, SnapshotCorruptError, UsageError
+from drdecr.errors import ModelError, ModelMismatchError, SnapshotCorruptError, SnapshotError, UsageError
 from drdecr.index.backend import Hit, SearchParams, StageTimes
 from drdecr.index.candidates import CandidateFinder, effort_for
 from drdecr.index.lanes import LANES, MAX_REGISTERS
@@ -53,7 +53,21 @@ class Snapshot:
         Raises: SnapshotError for a directory that is no snapshot, SnapshotCorruptError for a damaged one.
         """
         path = Path(path)
-        manifest = read_manifest(path)
+        while True:
+            manifest = read_manifest(path)
+            try:
+                snapshot = cls._open_version(path, manifest, verify=verify)
+            except SnapshotError:
+                if read_manifest(path) == manifest:
+                    raise
+            else:
+                if read_manifest(path) == manifest:
+                    return snapshot
+                snapshot.close()
+            # The snapshot was replaced while its files were being opened: begin again with the new one.
+
+    @classmethod
+    def _open_version(cls, path: Path, manifest: Manifest, *, verify: bool) -> Snapshot:
         damage = find_damage(path, manifest, hashes=verify)
         if damage:
             raise SnapshotCorruptError(f"{path} is damaged: {'; '.join(damage)}; build or restore it again")
@@ -227,6 +241,8 @@ class Snapshot:
                 f"the queries have {queries.vectors.shape[1]} dimensions, "
                 f"the snapshot {self.path} has {self.spec.dim}"
             )
+        if not bool(np.isfinite(queries.vectors).all()):
+            raise ModelError("a query vector is not finite; the student that encoded it is broken")
         if self.spec.sentence_dim:
             found = None if queries.sentences is None else queries.sentences.shape[1]
             if found != self.spec.sentence_dim:

@@ -9,7 +9,7 @@ import pytest
 from fabricated_vectors import encoded, make_snapshot
 
 from drdecr.encoder.types import Encoded
-from drdecr.errors import ModelMismatchError, UsageError
+from drdecr.errors import ModelError, ModelMismatchError, UsageError
 from drdecr.index import EXACT, SearchParams, Snapshot, StageTimes
 
 NARROW = SearchParams(nprobe=8, candidates=60)
@@ -96,6 +96,13 @@ def test_queries_without_the_sentence_vectors_are_refused(snapshot: Snapshot, se
             snapshot.search(queries, 5)
     else:
         assert len(snapshot.search(queries, 5)[0]) == 5
+
+
+def test_queries_that_are_not_finite_are_refused(snapshot: Snapshot, sentence_dim: int) -> None:
+    queries = encoded([3], 32, sentence_dim)
+    queries.vectors[1, 1] = np.nan
+    with pytest.raises(ModelError, match="not finite"):
+        snapshot.search(queries, 5)
 
 
 @pytest.mark.parametrize("params", [{"nprobe": 0}, {"candidates": -1}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +161,25 @@ def test_missing_and_cut_files_are_found_without_hashing(path: Path) -> None:
     file.unlink()
     with pytest.raises(SnapshotCorruptError, match=r"ranks\.npy is missing"):
         Snapshot.open(path)
+
+
+@pytest.mark.parametrize("moment", ["find_damage", "PassageStore"])
+def test_snapshot_that_is_replaced_while_it_is_opened_is_opened_anew(
+    path: Path, tmp_path: Path, encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    (tmp_path / "other.jsonl").write_text('{"id": "new", "text": "another text"}\n')
+    module = "drdecr.index.snapshot" if moment == "find_damage" else "drdecr.index.segment"
+    original = getattr(importlib.import_module(module), moment)
+
+    def replace_first(*args: object, **options: object) -> object:
+        monkeypatch.setattr(f"{module}.{moment}", original)
+        build(encoder, tmp_path / "other.jsonl", path, force=True)
+        return original(*args, **options)
+
+    monkeypatch.setattr(f"{module}.{moment}", replace_first)
+    with Snapshot.open(path) as snapshot:
+        assert len(snapshot) == 1
+        assert snapshot.passage("new") is not None
 
 
 def test_damaged_passage_file_is_named_when_it_is_read(path: Path) -> None:
