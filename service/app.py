@@ -23,9 +23,10 @@ from service.problems import MEDIA_TYPE, Problem, ProblemBody, from_http_excepti
 from service.readiness import Readiness
 from service.routes import health, indexes, pages, search, vectors
 from service.schemas import BatchQuery
+from service.searching import warm_up
 from service.settings import Settings
 from service.state import Service
-from service.work import WorkQueue
+from service.work import Deadline, WorkQueue
 
 log = structlog.get_logger("service.app")
 
@@ -50,7 +51,11 @@ def create_server(
 
     async def load_in_background() -> None:
         try:
-            service.loaded = await asyncio.to_thread(load, settings, readiness)
+            engine = await asyncio.to_thread(load, settings, readiness)
+            # Once the way that requests go, so that the first one pays for no thread and no import.
+            warm_ups = [queue.run(Deadline(60_000), warm_up, engine) for _ in range(settings.threads)]
+            await asyncio.gather(*warm_ups)
+            service.loaded = engine
         except Exception as error:
             for check in readiness.checks:
                 if not check.ok:
@@ -61,7 +66,7 @@ def create_server(
                 on_failure(error)
         else:
             readiness.open()
-            versions = {name: index.snapshot.version for name, index in service.loaded.indexes.items()}
+            versions = {name: index.snapshot.version for name, index in engine.indexes.items()}
             log.info("ready", indexes=versions)
 
     @asynccontextmanager

@@ -113,5 +113,5 @@ def load_engine(settings: Settings, readiness: Readiness) -> Engine:
         snapshot.require(encoder.spec)
         snapshot.warm_up()
         indexes[source.name] = ServedIndex(source.name, snapshot)
-        readiness.update(f"index:{source.name}", f"{snapshot.version}, {len(snapshot)} passages", ok=True)
+        readiness.update(f"index:{source.name}", f"{snapshot.version[:12]}, {len(snapshot)} passages", ok=True)
     return Engine(encoder, indexes)

@@ -36,4 +36,5 @@ def configure_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("uvicorn.error").setLevel("WARNING")
+    for name in ("uvicorn.error", "faiss.loader"):
+        logging.getLogger(name).setLevel("WARNING")

@@ -12,7 +12,7 @@ from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, Encoder, Kind
 from drdecr.index.backend import Hit, StageTimes
 from drdecr.index.backend import SearchParams as IndexParams
-from service.engine import ServedIndex, StagedEncoder
+from service.engine import Engine, ServedIndex, StagedEncoder
 from service.explanation import explain_hit, highlight
 from service.problems import FieldError, Problem
 from service.schemas import MAX_EXPLAINED_K, HitBody, SearchParams, Warned
@@ -77,6 +77,13 @@ def search(
                 _explain(index, wish, query, each)
         answers.append(Answer([each.body for each in found], query_warnings(encoder, query)))
     return answers
+
+
+def warm_up(engine: Engine) -> None:
+    """Search every index once, with all that a search can be asked for."""
+    wish = Wish("warm-up", 10, highlight=True, explain=True, params=SearchParams())
+    for index in engine.indexes.values():
+        search(engine.encoder, index, [wish], Deadline(60_000), Stopwatch())
 
 
 def encode(encoder: Encoder, texts: Sequence[str], kind: Kind, watch: Stopwatch) -> Encoded:

@@ -44,6 +44,7 @@ def make_client(encoder: FakeEncoder) -> Iterator[MakeClient]:
             stack.callback(encoder.gate.set)
             for _attempt in range(1_000):
                 if client.get("/readyz").status_code == 200:
+                    encoder.forget()
                     return client
                 time.sleep(0.005)
             raise AssertionError("the app did not become ready")

@@ -46,6 +46,11 @@ class FakeEncoder:
     def spec(self) -> EncoderSpec:
         return SPEC
 
+    def forget(self) -> None:
+        """Forget the texts of the warm-up."""
+        self.texts.clear()
+        self.entered = threading.Semaphore(0)
+
     def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:
         self.entered.release()
         assert self.gate.wait(30)
