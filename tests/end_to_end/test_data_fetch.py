@@ -112,6 +112,7 @@ class Machine:
             **os.environ,
             "PATH": f"{self.programs}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.folder / "python"),
+            "DRDECR_CACHE": str(self.folder / "cache"),
             "SERVED": str(self.served),
             **extra,
         }
@@ -259,7 +260,7 @@ def test_pip_on_a_full_disk_is_told(machine: Machine) -> None:
 
 def test_wheel_with_another_checksum_is_refused(machine: Machine) -> None:
     assert_failed(homeassistant(machine, "wrong"), "has the SHA-256", "run the same command again")
-    assert not list((machine.folder / "data").rglob("*.whl"))
+    assert not list(machine.folder.rglob("*.whl"))
 
 
 @pytest.mark.parametrize(

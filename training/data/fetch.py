@@ -10,20 +10,21 @@ from training.data.apt import fetch_translation_lists
 from training.data.debian import read_packages, variants
 from training.data.debian_task import build_debian
 from training.data.files import naming_full_disk, read_finished, sha256_of, write_data_set
-from training.data.homeassistant import RELEASE, Release, download_wheel, read_wheel
+from training.data.homeassistant import RELEASE, read_wheel
 from training.data.homeassistant_task import build_homeassistant
 from training.data.task import DataSet, texts_on_both_sides
+from training.wheels import PinnedWheel, default_cache, download_wheel
 
 
-def fetch_homeassistant(out: Path, languages: Sequence[str], release: Release = RELEASE) -> dict[str, object]:
-    """Fetch `homeassistant` into `out` and return its meta.
+def fetch_homeassistant(out: Path, languages: Sequence[str], release: PinnedWheel = RELEASE) -> dict[str, object]:
+    """Fetch `homeassistant` into `out` and return its meta; the wheel stays in the user's cache.
 
     Raises: FetchError, ResourceError, UsageError (a language that it lacks).
     """
     request = {"data": "homeassistant", "version": release.version, "languages": list(languages)}
 
     def build() -> DataSet:
-        wheel = download_wheel(out / "cache", release)
+        wheel = download_wheel(release, default_cache())
         return build_homeassistant(list(read_wheel(wheel, languages)), languages, release)
 
     return _fetch(out, request, build)

@@ -2,7 +2,7 @@
 
 passages.jsonl, demo.passages.jsonl (what evaluation searches), train.passages.jsonl (nothing held out),
 pairs.train.tsv.gz and pairs/<lang>.tsv.gz, queries/<lang>.<train|test>.tsv and queries/en.<train|test>.tsv (the same
-ids), qrels.<train|test>.trec, cache/ (downloads), and meta.json, written last: without it nothing is finished.
+ids), qrels.<train|test>.trec, cache/ (apt's lists), and meta.json, written last: without it nothing is finished.
 """
 
 from __future__ import annotations

@@ -13,9 +13,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from drdecr.errors import FetchError, UsageError
-from training.data.clients import client_failure, pip_command, run_client
-from training.data.files import naming_full_disk, sha256_of
 from training.data.languages import HOMEASSISTANT_VARIANTS
+from training.wheels import PinnedWheel
 
 MEMBER = re.compile(r"homeassistant/components/([^/]+)/translations/([^/]+)\.json")
 
@@ -25,23 +24,12 @@ KeyPath = tuple[str, ...]
 Strings = dict[KeyPath, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
-    """A pinned version of the wheel; `python_version` is the least that pip accepts for it."""
-
-    version: str
-    python_version: str
-    sha256: str
-
-    @property
-    def filename(self) -> str:
-        return f"homeassistant-{self.version}-py3-none-any.whl"
-
-
-RELEASE = Release(
+RELEASE = PinnedWheel(
+    project="homeassistant",
     version="2026.11.0",
-    python_version="3.14.2",
+    filename="homeassistant-2026.11.0-py3-none-any.whl",
     sha256="7ca5fbde9dea879ac7723949fc84347aac5182e6309c357b2e4973fd391b00f7",
+    python_version="3.14.2",
 )
 
 
@@ -52,45 +40,6 @@ class Integration:
     name: str
     english: Strings
     translations: Mapping[str, Sequence[Strings]]
-
-
-def download_wheel(cache: Path, release: Release = RELEASE) -> Path:
-    """Return the wheel in `cache`, downloaded unless a whole one is there already.
-
-    Raises: FetchError when it cannot be had or has another checksum; ResourceError without pip or disk space.
-    """
-    wheel = cache / release.filename
-    if wheel.is_file():
-        if sha256_of(wheel) == release.sha256:
-            return wheel
-        wheel.unlink()
-    with naming_full_disk(cache):
-        cache.mkdir(parents=True, exist_ok=True)
-    shows = sys.stderr.isatty()
-    command = [
-        *pip_command(),
-        "download",
-        "--no-deps",
-        "--only-binary=:all:",
-        f"--python-version={release.python_version}",
-        "--disable-pip-version-check",
-        "--no-input",
-        f"--progress-bar={'on' if shows else 'off'}",
-        f"--dest={cache}",
-        f"homeassistant=={release.version}",
-    ]
-    outcome = run_client(command, show_stdout=shows)
-    if outcome.status != 0:
-        raise client_failure(f"homeassistant {release.version}", command, outcome, cache)
-    if not wheel.is_file():
-        raise FetchError(f"pip ended well but left no {release.filename} in {cache}; run the same command again")
-    if (found := sha256_of(wheel)) != release.sha256:
-        wheel.unlink()
-        raise FetchError(
-            f"{release.filename} has the SHA-256 {found}, pinned is {release.sha256}: the download is broken or the "
-            "registry serves another file; it was removed, run the same command again"
-        )
-    return wheel
 
 
 def read_wheel(wheel: Path, languages: Sequence[str]) -> Iterator[Integration]:

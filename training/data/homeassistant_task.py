@@ -18,7 +18,7 @@ from hashlib import sha256
 
 from drdecr.corpus import ParallelPair, Passage
 from training.data.groups import Groups, is_held_out
-from training.data.homeassistant import Integration, KeyPath, Release
+from training.data.homeassistant import Integration, KeyPath
 from training.data.task import (
     DataSet,
     Meanings,
@@ -29,6 +29,7 @@ from training.data.task import (
     without_texts,
 )
 from training.data.texts import has_letters, paragraph_keys, text_key
+from training.wheels import PinnedWheel
 
 HELD_OUT_SHARE = 0.15
 MOST_INTEGRATIONS = 3
@@ -46,7 +47,9 @@ class Explanation:
     text: str
 
 
-def build_homeassistant(integrations: Sequence[Integration], languages: Sequence[str], release: Release) -> DataSet:
+def build_homeassistant(
+    integrations: Sequence[Integration], languages: Sequence[str], release: PinnedWheel
+) -> DataSet:
     """Make the retrieval task and the training pairs."""
     explanations = [found for integration in integrations for found in _explanations(integration)]
     passages, ids = _passages(explanations)

@@ -10,13 +10,13 @@ from itertools import count
 from pathlib import Path
 
 from training.data.groups import is_held_out
-from training.data.homeassistant import Release
 from training.data.homeassistant_task import HELD_OUT_SHARE
+from training.wheels import PinnedWheel
 
 Texts = Mapping[str, object]
 
 
-def write_wheel(path: Path, components: Mapping[str, Mapping[str, Texts]]) -> Release:
+def write_wheel(path: Path, components: Mapping[str, Mapping[str, Texts]]) -> PinnedWheel:
     """Write component -> language -> texts as a wheel, and return the release that pins it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
@@ -25,7 +25,11 @@ def write_wheel(path: Path, components: Mapping[str, Mapping[str, Texts]]) -> Re
             for lang, texts in languages.items():
                 member = f"homeassistant/components/{name}/translations/{lang}.json"
                 archive.writestr(member, json.dumps(texts))
-    return Release("1.0", "3.14.2", hashlib.sha256(path.read_bytes()).hexdigest())
+    return pinned(hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def pinned(sha256: str) -> PinnedWheel:
+    return PinnedWheel("homeassistant", "1.0", "homeassistant-1.0-py3-none-any.whl", sha256, "3.14.2")
 
 
 def service(label: str, description: str) -> Texts:

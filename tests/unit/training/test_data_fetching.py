@@ -9,14 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from fabricated_wheel import held_out_names, learnable_names, service, write_wheel
+from fabricated_wheel import held_out_names, learnable_names, pinned, service, write_wheel
 
 from drdecr.corpus import read_pairs, read_passages, read_qrels, read_queries
 from drdecr.errors import FetchError, InputError, ResourceError
 from training.data import clients
 from training.data.fetch import fetch_homeassistant
 from training.data.files import read_meta
-from training.data.homeassistant import Release
+from training.wheels import PinnedWheel
 
 FAKE_PIP = """\
 import pathlib, shutil, sys
@@ -35,7 +35,7 @@ class Registry:
         self.log = folder / "pip.log"
         self.program = folder / "pip.py"
         names = [next(held_out_names()), next(learnable_names())]
-        self.release: Release = write_wheel(
+        self.release: PinnedWheel = write_wheel(
             self.wheel,
             {
                 names[0]: {"en": service("Start zone", "Waters one zone."), "de": service("Zone starten", "Gießt.")},
@@ -52,7 +52,8 @@ class Registry:
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     served = Registry(tmp_path)
-    monkeypatch.setattr("training.data.homeassistant.pip_command", lambda: [sys.executable, str(served.program)])
+    monkeypatch.setenv("DRDECR_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("training.wheels.pip_command", lambda: [sys.executable, str(served.program)])
     return served
 
 
@@ -84,7 +85,7 @@ def test_the_same_data_give_the_same_bytes(registry: Registry, tmp_path: Path) -
 
 def test_finished_data_are_not_fetched_again(registry: Registry, tmp_path: Path) -> None:
     fetch_homeassistant(tmp_path / "data", ["de"], registry.release)
-    shutil.rmtree(tmp_path / "data" / "cache")
+    shutil.rmtree(tmp_path / "cache")
     fetch_homeassistant(tmp_path / "data", ["de"], registry.release)
     assert len(registry.calls) == 1
 
@@ -120,18 +121,18 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(
 
 
 def test_a_broken_download_in_the_cache_is_fetched_again(registry: Registry, tmp_path: Path) -> None:
-    cache = tmp_path / "data" / "cache"
-    cache.mkdir(parents=True)
+    cache = tmp_path / "cache"
+    cache.mkdir()
     (cache / registry.release.filename).write_bytes(b"half of it")
     fetch_homeassistant(tmp_path / "data", ["de"], registry.release)
     assert len(registry.calls) == 1
 
 
 def test_another_checksum_is_an_error_and_the_file_goes(registry: Registry, tmp_path: Path) -> None:
-    pinned = Release("1.0", "3.14.2", "0" * 64)
+    other = pinned("0" * 64)
     with pytest.raises(FetchError, match=r"pinned is 0000.*run the same command again"):
-        fetch_homeassistant(tmp_path / "data", ["de"], pinned)
-    assert not (tmp_path / "data" / "cache" / pinned.filename).exists()
+        fetch_homeassistant(tmp_path / "data", ["de"], other)
+    assert not (tmp_path / "cache" / other.filename).exists()
     assert not (tmp_path / "data" / "meta.json").exists()
 
 
