@@ -157,7 +157,7 @@ def _score(found: Found, judgments: Qrels, path: Path) -> dict[str, tuple[Scores
     for name, (run, queries) in found.items():
         asked = set(run) if queries is None else {query.id for query in queries}
         if unjudged := len(asked - judgments.keys()):
-            click.echo(f"drdecr: {name}: {unjudged} queries have no judgments and are left out", err=True)
+            click.echo(f"drdecr: {name}: queries without judgments, left out: {unjudged}", err=True)
         scores = score_queries(run, judgments, None if queries is None else asked)
         if not asked & scores.keys():
             raise InputError(f"judges none of the queries of {name}; do the ids belong together?", path=path)

@@ -11,8 +11,8 @@ from drdecr.corpus import Passage, Query
 from drdecr.encoder.types import Encoded, Encoder, Progress
 from training.evaluation.measures import Run
 
-PASSAGE_TOKENS_AT_ONCE = 4096
-QUERY_TOKENS_AT_ONCE = 2048
+PASSAGE_TOKENS_AT_ONCE = 1024
+QUERY_TOKENS_AT_ONCE = 512
 
 
 def rank_all(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from drdecr.corpus import Query
 from drdecr.encoder.load import load_encoder
@@ -24,7 +27,8 @@ class SnapshotRanker:
 
     def rank(self, queries: Sequence[Query], k: int = 100) -> Run:
         """Return the snapshot's hits, as a client of the service would get them."""
-        encoded = self.encoder.encode([query.text for query in queries], "query")
+        with tqdm(total=len(queries), desc="queries", disable=not sys.stderr.isatty(), leave=False) as bar:
+            encoded = self.encoder.encode([query.text for query in queries], "query", progress=bar.update)
         found = self.snapshot.search(encoded, k)
         return {query.id: {hit.id: hit.score for hit in hits} for query, hits in zip(queries, found, strict=True)}
 
