@@ -1,0 +1,123 @@
+"""The embedded student: two streams over the same pieces, as one module that sentence-transformers loads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from sentence_transformers.base.modules import InputModule
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from drdecr.encoder.context_stream import ContextStream
+from drdecr.encoder.ngram_stream import NgramStream
+
+
+class TwoStreamEncoder(InputModule):  # type: ignore[misc]
+    """Texts to token features (contextual and n-gram, side by side) and a sentence vector.
+
+    Gives `token_embeddings` (batch, tokens, context width + n-gram width), each half L2-normalised, and
+    `sentence_embedding` (batch, n-gram width), L2-normalised; `context_embeddings` is the contextual half again, for
+    a teacher of the same width to be learned from. The `attention_mask` that it leaves marks the tokens
+    that are scored: real ones, without those of `never_scored` (begin, end, padding).
+    """
+
+    config_keys: list[str] = [  # noqa: RUF012 (the name and type are the library's)
+        "pieces",
+        "context_config",
+        "ngram_config",
+        "neighbours",
+        "never_scored",
+        "query_length",
+        "passage_length",
+    ]
+    forward_kwargs: set[str] = {"task"}  # noqa: RUF012
+    tokenizer: Tokenizer
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        pieces: int,
+        context_config: dict[str, Any],
+        ngram_config: dict[str, Any],
+        neighbours: int = 8,
+        never_scored: Sequence[int] = (),
+        query_length: int = 64,
+        passage_length: int = 256,
+    ) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.pieces = pieces
+        self.context_config = context_config
+        self.ngram_config = ngram_config
+        self.neighbours = neighbours
+        self.never_scored = list(never_scored)
+        self.query_length = query_length
+        self.passage_length = passage_length
+        self.context = ContextStream(pieces, context_config, neighbours)
+        self.ngram = NgramStream(pieces, **ngram_config)
+
+    @property
+    def max_seq_length(self) -> int:
+        return self.passage_length
+
+    @property
+    def pad_id(self) -> int:
+        padding = self.tokenizer.padding
+        return int(padding["pad_id"]) if padding else 0
+
+    def get_embedding_dimension(self) -> int:
+        return int(self.context.config.hidden_size) + self.ngram.width
+
+    def preprocess(
+        self,
+        inputs: Sequence[Any],
+        prompt: str | None = None,
+        task: str | None = None,
+        max_length: int | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Tensor]:
+        """Tokenise texts, cut to the limit of their task (or to `max_length`) and padded to the longest.
+
+        Returns `input_ids` and `attention_mask`, (batch, tokens) int64.
+        """
+        limit = min(self.query_length if task == "query" else self.passage_length, max_length or sys.maxsize)
+        texts = [(prompt or "") + str(text) for text in inputs]
+        # The tokenizer is set to pad to the longest of a batch; texts are cut first, so it pads too much.
+        rows = [encoding.ids[: sum(encoding.attention_mask)] for encoding in self.tokenizer.encode_batch_fast(texts)]
+        rows = [row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows]
+        longest = max(map(len, rows), default=0)
+        pad = self.pad_id
+        ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], dtype=torch.long)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], dtype=torch.long)
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def forward(self, features: dict[str, Tensor], task: str | None = None) -> dict[str, Tensor]:
+        ids, mask = features["input_ids"], features["attention_mask"]
+        ngram_tokens, sentence = self.ngram(ids, mask)
+        context_tokens = self.context(ids, mask)
+        features["context_embeddings"] = context_tokens
+        features["token_embeddings"] = torch.cat([context_tokens, ngram_tokens], dim=-1)
+        features["sentence_embedding"] = sentence
+        special = torch.tensor(self.never_scored, dtype=ids.dtype, device=ids.device)
+        features["attention_mask"] = mask.bool() & ~torch.isin(ids, special)
+        return features
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        self.save_config(output_path)
+        self.save_torch_weights(output_path, safe_serialization=safe_serialization)
+        self.tokenizer.save(str(Path(output_path) / "tokenizer.json"))
+
+    @classmethod
+    def load(cls, model_name_or_path: str, subfolder: str = "", **kwargs: Any) -> Self:
+        hub = {key: kwargs.get(key) for key in ("token", "cache_folder", "revision")}
+        hub |= {"subfolder": subfolder, "local_files_only": bool(kwargs.get("local_files_only"))}
+        tokenizer = Tokenizer.from_file(cls.load_file_path(model_name_or_path, filename="tokenizer.json", **hub))
+        tokenizer.no_truncation()
+        module = cls(tokenizer, **cls.load_config(model_name_or_path, **hub))
+        cls.load_torch_weights(model_name_or_path, model=module, **hub)
+        return module

@@ -1,0 +1,152 @@
+"""What a training run is made of: the recipe, a YAML file that names base, teacher, data and stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt, ValidationError, model_validator
+
+from drdecr.errors import UsageError
+
+EMBEDDED = "embedded"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ObjectiveWeights(_Part):
+    """How much each objective counts in a stage, and the temperature of relevance KD."""
+
+    token_query: NonNegativeFloat = 0.5
+    token_passage: NonNegativeFloat = 0.5
+    relevance: NonNegativeFloat = 0.0
+    context_relevance: NonNegativeFloat = 0.0
+    temperature: float = Field(default=0.05, gt=0)
+
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> Self:
+        if not (self.token_query or self.token_passage or self.relevance or self.context_relevance):
+            raise ValueError("every objective has the weight 0; give at least one a weight")
+        return self
+
+
+class LearningRates(_Part):
+    """One rate for each part of the student; a part with rate 0 stays frozen.
+
+    `context` and `embedding` are the embedded student's English layers and its English piece table; `encoder` is
+    whatever else a student of another kind holds before its projection.
+    """
+
+    context: NonNegativeFloat = 5e-5
+    embedding: NonNegativeFloat = 5e-4
+    encoder: NonNegativeFloat = 2e-5
+    projection: NonNegativeFloat = 1e-3
+
+
+class Stage(_Part):
+    """One stage of distillation. Its length is `steps`, or what fits into `minutes` on this machine."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    objectives: ObjectiveWeights = ObjectiveWeights()
+    steps: PositiveInt | None = None
+    minutes: float | None = Field(default=None, gt=0)
+    batch_size: int = Field(default=32, ge=2)
+    labelled_share: float = Field(default=0.5, ge=0, le=1)
+    learning_rates: LearningRates = LearningRates()
+    warmup_share: float = Field(default=0.05, ge=0, lt=1)
+    query_tokens: PositiveInt = 48
+    passage_tokens: PositiveInt = 96
+
+    @model_validator(mode="after")
+    def _has_a_length(self) -> Self:
+        if (self.steps is None) == (self.minutes is None):
+            raise ValueError("give a stage either `steps` or `minutes`")
+        return self
+
+
+class Recipe(_Part):
+    """A whole training run. Paths are relative to the working directory."""
+
+    format: Literal[1] = 1
+    name: str
+    seed: int = 12345
+    threads: PositiveInt | None = None
+    student: str = EMBEDDED
+    teacher: str = EMBEDDED
+    dim: PositiveInt = 128
+    sentence_weight: NonNegativeFloat = 1.0
+    data: list[Path] = Field(min_length=1)
+    languages: list[str] = Field(min_length=1)
+    stages: list[Stage] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _stages_have_different_names(self) -> Self:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError("two stages have the same name")
+        return self
+
+
+def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from a file, or one of the shipped ones by name, and apply `KEY=VALUE` overrides.
+
+    A key is a dotted path; a stage is addressed by its name: `stages.token-kd.minutes=2`.
+
+    Raises: UsageError that names the unknown key, the missing file or the value that does not fit.
+    """
+    text, place = _read(recipe)
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as problem:
+        raise UsageError(f"{place}: not YAML ({' '.join(str(problem).split())})") from None
+    if not isinstance(content, dict):
+        raise UsageError(f"{place}: a recipe is a mapping of settings")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise UsageError(f"--set {override}: expected KEY=VALUE")
+        _set(content, key, yaml.safe_load(value))
+    try:
+        found = Recipe.model_validate(content)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "recipe"
+        raise UsageError(f"{place}: {where}: {first['msg']}") from None
+    for path in found.data:
+        if not (path / "meta.json").is_file():
+            raise UsageError(f"{place}: data: {path} is no fetched data set; run `drdecr data fetch` first")
+    for role in (found.student, found.teacher):
+        if role != EMBEDDED and not Path(role).is_dir():
+            raise UsageError(f"{place}: {role} is no model directory, and not `{EMBEDDED}`")
+    return found
+
+
+def _read(recipe: str | Path) -> tuple[str, str]:
+    path = Path(recipe)
+    if path.is_file():
+        return path.read_text(encoding="utf-8"), str(path)
+    shipped = files("training") / "recipes" / f"{recipe}.yaml"
+    if not shipped.is_file():
+        known = sorted(one.name.removesuffix(".yaml") for one in (files("training") / "recipes").iterdir())
+        raise UsageError(f"{recipe}: no such file, and no shipped recipe; those are {', '.join(known)}")
+    return shipped.read_text(encoding="utf-8"), f"recipe {recipe}"
+
+
+def _set(content: dict[str, Any], key: str, value: Any) -> None:
+    at: Any = content
+    *path, last = key.split(".")
+    for part in path:
+        if isinstance(at, list):
+            at = next((one for one in at if isinstance(one, dict) and one.get("name") == part), None)
+        else:
+            at = at.setdefault(part, {}) if isinstance(at, dict) else None
+        if at is None:
+            raise UsageError(f"--set {key}: there is no {part!r}")
+    if not isinstance(at, dict):
+        raise UsageError(f"--set {key}: {'.'.join(path)} is no group of settings")
+    at[last] = value

@@ -1,0 +1,228 @@
+"""Run one stage of distillation on sentence-transformers' trainer."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from sentence_transformers import MultiVectorEncoder, MultiVectorEncoderTrainer
+from sentence_transformers.base.training_args import MultiDatasetBatchSamplers
+from sentence_transformers.multi_vector_encoder.training_args import MultiVectorEncoderTrainingArguments
+from torch import nn
+from transformers import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import get_last_checkpoint
+
+from drdecr.encoder.settings import SETTINGS_FILE, read_settings
+from drdecr.encoder.torch_runtime import load_model
+from drdecr.encoder.types import Encoder
+from drdecr.errors import InputError
+from training.losses.distillation import DistillationLoss, Objectives
+from training.progress import StageProgress
+from training.recipe import LearningRates, Stage
+from training.rows import Row, draw
+from training.teacher import TeacherVectors
+
+CALIBRATION_STEPS = 5
+FEWEST_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class StageInputs:
+    """What a stage starts from. `parallel` and `labelled` are rows by language."""
+
+    student: Path
+    teacher: Encoder
+    parallel: Mapping[str, list[Row]]
+    labelled: Mapping[str, list[Row]]
+    seed: int
+
+
+def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
+    """Train one stage and return its student directory, `folder`/student.
+
+    A finished stage is returned as it is. A stage that was interrupted goes on from its last checkpoint with the
+    same rows in the same order. The number of steps is chosen once and kept in `folder`/plan.json.
+    """
+    product = folder / "student"
+    if (folder / "done.json").is_file():
+        return product
+    folder.mkdir(parents=True, exist_ok=True)
+    model = load_model(inputs.student, device=None)
+    freeze(model, stage.learning_rates)
+    settings = read_settings(inputs.student)
+    weight = 0.0 if settings is None else settings.sentence_weight
+
+    steps = _planned_steps(stage, inputs, model, weight, folder)
+    datasets, texts = _datasets(stage, inputs, steps)
+    with StageProgress(f"{stage.name}: teacher", len(texts)) as bar:
+        teacher = TeacherVectors.compute(inputs.teacher, texts, folder / "teacher", progress=bar.advance)
+    loss = DistillationLoss(model, teacher, Objectives(**stage.objectives.model_dump()), weight)
+    trainer = MultiVectorEncoderTrainer(
+        model=model, args=_arguments(stage, inputs.seed, steps, folder), train_dataset=datasets, loss=loss
+    )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    trainer.add_callback(StageProgress(stage.name, steps).callback())
+    checkpoints = folder / "checkpoints"
+    checkpoint = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    trainer.train(resume_from_checkpoint=checkpoint)
+    save_student(model, inputs.student, product)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    shutil.rmtree(folder / "teacher", ignore_errors=True)
+    (folder / "done.json").write_text(json.dumps({"steps": steps, "history": trainer.state.log_history}, indent=1))
+    return product
+
+
+def freeze(model: MultiVectorEncoder, rates: LearningRates) -> None:
+    """Leave only the parameters with a rate above 0 to be trained; the n-gram stream never is."""
+    for name, parameter in model.named_parameters():
+        part = part_of(name)
+        parameter.requires_grad_(part is not None and getattr(rates, part) > 0)
+
+
+def part_of(parameter: str) -> str | None:
+    """Name the part of `LearningRates` that a parameter belongs to; None for one that is never trained."""
+    if ".ngram." in parameter or parameter.endswith("context.embedding.weights"):
+        return None
+    if ".context.embedding." in parameter:
+        return "embedding"
+    if ".context." in parameter:
+        return "context"
+    return "encoder" if parameter.startswith("0.") else "projection"
+
+
+def save_student(model: MultiVectorEncoder, origin: Path, product: Path) -> None:
+    """Save a student with the settings of the one it came from, as a whole or not at all."""
+    partial = product.with_name(product.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(str(partial), create_model_card=False)
+    if (origin / SETTINGS_FILE).is_file():
+        shutil.copy(origin / SETTINGS_FILE, partial / SETTINGS_FILE)
+    shutil.rmtree(product, ignore_errors=True)
+    partial.rename(product)
+
+
+def _datasets(stage: Stage, inputs: StageInputs, steps: int) -> tuple[dict[str, Dataset], list[str]]:
+    """Draw the rows of a stage; also return the English texts that their labels number."""
+    share = stage.labelled_share if any(inputs.labelled.values()) else 0.0
+    batches = {"labelled": round(steps * share)}
+    batches["parallel"] = steps - batches["labelled"]
+    numbers: dict[str, int] = {}
+    datasets = {}
+    for name, rows in (("labelled", inputs.labelled), ("parallel", inputs.parallel)):
+        if batches[name]:
+            drawn = draw(dict(rows), batches[name] * stage.batch_size, inputs.seed)
+            datasets[name] = Dataset.from_dict(
+                {
+                    "query": [row.query for row in drawn],
+                    "passage": [row.passage for row in drawn],
+                    "label": [
+                        [numbers.setdefault(row.english, len(numbers)), numbers.setdefault(row.passage, len(numbers))]
+                        for row in drawn
+                    ],
+                }
+            )
+    if not datasets:
+        raise InputError(f"stage {stage.name}: no rows to learn from")
+    return datasets, list(numbers)
+
+
+def _arguments(stage: Stage, seed: int, steps: int, folder: Path) -> MultiVectorEncoderTrainingArguments:
+    rates = stage.learning_rates
+    return MultiVectorEncoderTrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        max_steps=steps,
+        per_device_train_batch_size=stage.batch_size,
+        learning_rate=rates.encoder,
+        learning_rate_mapping={
+            r"\.context\.bert\.": rates.context,
+            r"\.context\.embedding\.": rates.embedding,
+            r"^[1-9][0-9]*\.": rates.projection,
+        },
+        lr_scheduler_type="linear",
+        warmup_steps=round(steps * stage.warmup_share),
+        weight_decay=0.0,
+        max_grad_norm=2.0,
+        adam_epsilon=1e-8,
+        seed=seed,
+        data_seed=seed,
+        multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
+        max_length={"query": stage.query_tokens, "document": stage.passage_tokens},
+        dataloader_drop_last=True,
+        save_steps=max(20, steps // 4),
+        save_total_limit=1,
+        logging_steps=max(1, steps // 50),
+        logging_dir=str(folder / "tensorboard"),
+        report_to=["tensorboard"],
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def _planned_steps(
+    stage: Stage, inputs: StageInputs, model: MultiVectorEncoder, sentence_weight: float, folder: Path
+) -> int:
+    plan = folder / "plan.json"
+    if plan.is_file():
+        return int(json.loads(plan.read_text())["steps"])
+    if stage.steps is not None:
+        steps, seconds = stage.steps, None
+    else:
+        assert stage.minutes is not None
+        seconds = _seconds_a_step(stage, inputs, model, sentence_weight, folder)
+        steps = max(FEWEST_STEPS, int(stage.minutes * 60 / seconds))
+    plan.write_text(json.dumps({"steps": steps, "seconds_a_step": seconds}))
+    return steps
+
+
+def _seconds_a_step(
+    stage: Stage, inputs: StageInputs, model: MultiVectorEncoder, sentence_weight: float, folder: Path
+) -> float:
+    """Measure real steps on a copy of the student, the teacher's share included."""
+    trial = copy.deepcopy(model)
+    steps = 2 * CALIBRATION_STEPS
+    started = time.perf_counter()
+    datasets, texts = _datasets(stage, inputs, steps)
+    teacher = TeacherVectors.compute(inputs.teacher, texts, folder / "calibration")
+    taught = (time.perf_counter() - started) / steps
+    loss = DistillationLoss(trial, teacher, Objectives(**stage.objectives.model_dump()), sentence_weight)
+    optimizer = torch.optim.AdamW([p for p in trial.parameters() if p.requires_grad], lr=1e-9)
+    trial.train()
+    elapsed: list[float] = []
+    for dataset in datasets.values():
+        for first in range(0, min(len(dataset), CALIBRATION_STEPS * stage.batch_size), stage.batch_size):
+            started = time.perf_counter()
+            _step(trial, loss, optimizer, dataset[first : first + stage.batch_size], stage)
+            elapsed.append(time.perf_counter() - started)
+    shutil.rmtree(folder / "calibration", ignore_errors=True)
+    # The first step pays for warming up.
+    return sum(elapsed[1:]) / max(len(elapsed) - 1, 1) + taught
+
+
+def _step(
+    model: MultiVectorEncoder,
+    loss: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Mapping[str, Any],
+    stage: Stage,
+) -> None:
+    device = model.device
+    sides: Sequence[dict[str, Any]] = [
+        model.preprocess(batch["query"], task="query", max_length=stage.query_tokens),
+        model.preprocess(batch["passage"], task="document", max_length=stage.passage_tokens),
+    ]
+    sides = [
+        {key: value.to(device) if hasattr(value, "to") else value for key, value in one.items()} for one in sides
+    ]
+    optimizer.zero_grad()
+    terms = loss(sides, torch.tensor(batch["label"]))
+    sum(terms.values()).backward()
+    optimizer.step()

@@ -1,0 +1,1 @@
+"""Vocabulary transfer: an English encoder learns to read a multilingual vocabulary, without training."""
