@@ -103,7 +103,7 @@ def _write_all(out: Path, data: DataSet) -> Iterator[tuple[str, dict[str, object
         # No name and no time in the gzip header: the same data give the same bytes.
         with (
             _replacing(out / name) as raw,
-            gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as file,
+            gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=5) as file,
         ):
             file.writelines(f"{line}\n".encode() for line in lines)
         return _entry(out, name)
@@ -118,7 +118,11 @@ def _write_all(out: Path, data: DataSet) -> Iterator[tuple[str, dict[str, object
         yield plain(f"qrels.{side}.trec", (f"{one.id} 0 {answer} 1" for one in queries for answer in one.answers))
     for lang, pairs in data.pairs.items():
         yield zipped(f"pairs/{lang}.tsv.gz", map(_pair_line, pairs))
-    yield zipped("pairs.train.tsv.gz", (_pair_line(pair) for pairs in data.pairs.values() for pair in pairs))
+    # Gzip files that follow each other are one gzip file: no need to compress everything twice.
+    with _replacing(out / "pairs.train.tsv.gz") as file:
+        for lang in data.pairs:
+            file.write((out / f"pairs/{lang}.tsv.gz").read_bytes())
+    yield _entry(out, "pairs.train.tsv.gz")
 
 
 def _remove_leftovers(out: Path, files: Mapping[str, object]) -> None:

@@ -28,7 +28,11 @@ class SnapshotRanker:
     def rank(self, queries: Sequence[Query], k: int = 100) -> Run:
         """Return the snapshot's hits, as a client of the service would get them."""
         with tqdm(total=len(queries), desc="queries", disable=not sys.stderr.isatty(), leave=False) as bar:
-            encoded = self.encoder.encode([query.text for query in queries], "query", progress=bar.update)
+
+            def advance(finished: int) -> None:
+                bar.update(finished)
+
+            encoded = self.encoder.encode([query.text for query in queries], "query", progress=advance)
         found = self.snapshot.search(encoded, k)
         return {query.id: {hit.id: hit.score for hit in hits} for query, hits in zip(queries, found, strict=True)}
 

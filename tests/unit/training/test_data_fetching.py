@@ -38,8 +38,16 @@ class Registry:
         self.release: PinnedWheel = write_wheel(
             self.wheel,
             {
-                names[0]: {"en": service("Start zone", "Waters one zone."), "de": service("Zone starten", "Gießt.")},
-                names[1]: {"en": service("Lock door", "Turns the key."), "de": service("Tür zu", "Dreht um.")},
+                names[0]: {
+                    "en": service("Start zone", "Waters one zone."),
+                    "de": service("Zone starten", "Gießt."),
+                    "ko": service("구역 시작", "물을 줍니다."),
+                },
+                names[1]: {
+                    "en": service("Lock door", "Turns the key."),
+                    "de": service("Tür zu", "Dreht um."),
+                    "ko": service("문 잠금", "열쇠를 돌립니다."),
+                },
             },
         )
         self.program.write_text(FAKE_PIP.format(log=str(self.log), source=str(self.wheel)))
@@ -75,6 +83,13 @@ def test_everything_written_can_be_read_back(registry: Registry, tmp_path: Path)
     assert answer in {passage.id for passage in read_passages(out / "demo.passages.jsonl")}
     assert answer not in {passage.id for passage in read_passages(out / "train.passages.jsonl")}
     assert [query.text for query in read_queries(out / "queries" / "de.train.tsv")] == ["Tür zu"]
+
+
+def test_all_pairs_are_those_of_every_language_one_after_the_other(registry: Registry, tmp_path: Path) -> None:
+    fetch_homeassistant(tmp_path, ["ko", "de"], registry.release)
+    parts = [pair for lang in ("ko", "de") for pair in read_pairs(tmp_path / "pairs" / f"{lang}.tsv.gz")]
+    assert list(read_pairs(tmp_path / "pairs.train.tsv.gz")) == parts
+    assert {pair.source for pair in parts} == {"homeassistant.ko", "homeassistant.de"}
 
 
 def test_the_same_data_give_the_same_bytes(registry: Registry, tmp_path: Path) -> None:
