@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 
 from drdecr.index.faiss_install import load_faiss
 
-_ITERATIONS = 10
-_POINTS_PER_CENTROID = 40
+_ITERATIONS = 6
+_POINTS_PER_CENTROID = 32
 _MAX_SAMPLE = 1_000_000
 _SEED = 20_220_712
 
 
 def token_lists(tokens: int) -> int:
-    """Choose the number of lists: the power of two near 5 x sqrt(tokens), at least one token each."""
-    return _power_of_two(5.0 * tokens**0.5, tokens)
+    """Choose the number of lists: the power of two near 7 x sqrt(tokens), at least one token each."""
+    return _power_of_two(7.0 * tokens**0.5, tokens)
 
 
 def sentence_lists(passages: int) -> int:

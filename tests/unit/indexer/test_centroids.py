@@ -9,7 +9,7 @@ from indexer.centroids import assign, sentence_lists, token_lists, train_centroi
 
 
 @pytest.mark.parametrize(
-    ("tokens", "lists"), [(0, 1), (1, 1), (2, 2), (3, 2), (100, 64), (300_000, 2048), (2_560_000, 8192)]
+    ("tokens", "lists"), [(0, 1), (1, 1), (2, 2), (3, 2), (100, 64), (300_000, 4096), (2_560_000, 8192)]
 )
 def test_lists_grow_with_the_root_of_the_collection(tokens: int, lists: int) -> None:
     assert token_lists(tokens) == lists
