@@ -1,0 +1,56 @@
+# Targets, the last being the default:
+#   gpu    every program, torch and FAISS for NVIDIA GPUs    docker build --target gpu -t drdecr:gpu .
+#   train  every program, torch for CPUs                     docker build --target train -t drdecr:train .
+#   cpu    the service, the index and the encoder, no torch  docker build -t drdecr .
+ARG PYTHON_VERSION=3.11
+
+FROM python:${PYTHON_VERSION}-slim-bookworm AS source
+RUN python -m venv /opt/drdecr
+ENV PATH=/opt/drdecr/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1
+WORKDIR /src
+# The versions are bounded in pyproject.toml, which hadolint does not read: hence the ignored DL3013 below.
+COPY pyproject.toml README.md LICENSE ./
+COPY drdecr drdecr
+COPY indexer indexer
+COPY service service
+COPY training training
+
+FROM source AS install-gpu
+ARG TORCH="torch>=2.9,<3"
+# hadolint ignore=DL3013
+RUN --mount=type=cache,target=/root/.cache/pip pip install "${TORCH}" && pip install '.[gpu,train]'
+
+FROM source AS install-train
+# The exact version first and alone: a range would take the build for GPUs, several gigabytes.
+ARG TORCH="torch==2.13.0"
+# hadolint ignore=DL3013
+RUN --mount=type=cache,target=/root/.cache/pip pip install "${TORCH}" && pip install '.[cpu,train]'
+
+FROM source AS install-cpu
+# hadolint ignore=DL3013
+RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu]'
+
+FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
+RUN useradd --uid 10001 --create-home drdecr && mkdir /data && chown drdecr /data
+# numba's compiled kernels go to /tmp, so that the root file system may be read-only.
+ENV PATH=/opt/drdecr/bin:$PATH PYTHONUNBUFFERED=1 NUMBA_CACHE_DIR=/tmp/numba
+WORKDIR /data
+USER 10001
+ENTRYPOINT ["drdecr"]
+
+FROM runtime AS gpu
+COPY --from=install-gpu /opt/drdecr /opt/drdecr
+CMD ["--help"]
+
+FROM runtime AS train
+COPY --from=install-train /opt/drdecr /opt/drdecr
+CMD ["--help"]
+
+FROM runtime AS cpu
+COPY --from=install-cpu /opt/drdecr /opt/drdecr
+# What `drdecr quickstart` leaves, mounted at /data, is served as it is.
+ENV DRDECR_HOST=0.0.0.0 DRDECR_PORT=8080 DRDECR_STUDENT=/data/student DRDECR_INDEX=demo=/data/snapshot
+EXPOSE 8080
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['DRDECR_PORT']}/readyz\", timeout=4)"]
+CMD ["serve"]
