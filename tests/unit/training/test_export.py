@@ -62,6 +62,14 @@ def test_int8_is_near_fp32(exported: Path) -> None:
     exact = OnnxEncoder.load(exported, threads=1, precision="fp32").encode(TEXTS, "passage")
     quantized = OnnxEncoder.load(exported, threads=1, precision="int8").encode(TEXTS, "passage")
     assert (exact.vectors * quantized.vectors).sum(axis=1).min() > 0.9
+    assert not np.allclose(exact.vectors, quantized.vectors, atol=1e-4)
+
+
+def test_int8_leaves_the_sentence_vector_exact(exported: Path) -> None:
+    exact = OnnxEncoder.load(exported, threads=1, precision="fp32").encode(TEXTS, "query")
+    quantized = OnnxEncoder.load(exported, threads=1, precision="int8").encode(TEXTS, "query")
+    assert exact.sentences is not None and quantized.sentences is not None
+    assert np.allclose(exact.sentences, quantized.sentences, atol=1e-5)
 
 
 def test_eight_bit_table_stays_eight_bits_wide(exported: Path) -> None:
