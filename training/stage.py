@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,15 @@ from sentence_transformers import MultiVectorEncoder, MultiVectorEncoderTrainer
 from sentence_transformers.base.training_args import MultiDatasetBatchSamplers
 from sentence_transformers.multi_vector_encoder.training_args import MultiVectorEncoderTrainingArguments
 from torch import nn
+from torch.utils.tensorboard.writer import SummaryWriter
 from transformers import PrinterCallback, ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.integrations import TensorBoardCallback
 
 from drdecr.encoder.settings import SETTINGS_FILE, read_settings
 from drdecr.encoder.torch_runtime import load_model
 from drdecr.encoder.types import Encoder
-from drdecr.errors import InputError
+from drdecr.errors import InputError, UsageError
+from training.checkpoints import MarksCheckpoints, last_whole_checkpoint, write_json
 from training.losses.distillation import DistillationLoss, Objectives
 from training.progress import StageProgress
 from training.recipe import LearningRates, Stage
@@ -66,26 +69,50 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
         teacher = TeacherVectors.compute(inputs.teacher, texts, folder / "teacher", progress=bar.advance)
     loss = DistillationLoss(model, teacher, Objectives(**stage.objectives.model_dump()), weight)
     trainer = MultiVectorEncoderTrainer(
-        model=model, args=_arguments(stage, inputs.seed, steps, folder), train_dataset=datasets, loss=loss
+        model=model,
+        args=_arguments(stage, inputs.seed, steps, folder, learning_rates(model, stage.learning_rates)),
+        train_dataset=datasets,
+        loss=loss,
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(StageProgress(stage.name, steps).callback())
+    trainer.add_callback(MarksCheckpoints())
     checkpoints = folder / "checkpoints"
-    checkpoint = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        trainer.add_callback(TensorBoardCallback(writer))
+        trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
     save_student(model, inputs.student, product)
+    write_json(folder / "done.json", {"steps": steps, "history": trainer.state.log_history})
     shutil.rmtree(checkpoints, ignore_errors=True)
     shutil.rmtree(folder / "teacher", ignore_errors=True)
-    (folder / "done.json").write_text(json.dumps({"steps": steps, "history": trainer.state.log_history}, indent=1))
     return product
 
 
 def freeze(model: MultiVectorEncoder, rates: LearningRates) -> None:
-    """Leave only the parameters with a rate above 0 to be trained; the n-gram stream never is."""
+    """Leave only the parameters with a rate above 0 to be trained; the n-gram stream never is.
+
+    Raises: UsageError where that leaves none.
+    """
     for name, parameter in model.named_parameters():
         part = part_of(name)
         parameter.requires_grad_(part is not None and getattr(rates, part) > 0)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        parts = sorted({part for name, _ in model.named_parameters() if (part := part_of(name))})
+        raise UsageError(f"nothing would be trained; give {' or '.join(parts)} a learning rate above 0")
+
+
+def learning_rates(model: MultiVectorEncoder, rates: LearningRates) -> dict[str, float]:
+    """Return patterns of the names that parameters have inside the loss, with the rate of each part.
+
+    The trainer refuses a pattern that fits no parameter, so a part that is not there or frozen has none.
+    """
+    names: dict[str, list[str]] = {}
+    for name, parameter in model.named_parameters():
+        part = part_of(name)
+        if part is not None and parameter.requires_grad:
+            names.setdefault(part, []).append(re.escape(name))
+    return {rf"^model\.(?:{'|'.join(some)})$": getattr(rates, part) for part, some in names.items()}
 
 
 def part_of(parameter: str) -> str | None:
@@ -135,18 +162,14 @@ def _datasets(stage: Stage, inputs: StageInputs, steps: int) -> tuple[dict[str, 
     return datasets, list(numbers)
 
 
-def _arguments(stage: Stage, seed: int, steps: int, folder: Path) -> MultiVectorEncoderTrainingArguments:
-    rates = stage.learning_rates
+def _arguments(
+    stage: Stage, seed: int, steps: int, folder: Path, rates: dict[str, float]
+) -> MultiVectorEncoderTrainingArguments:
     return MultiVectorEncoderTrainingArguments(
         output_dir=str(folder / "checkpoints"),
         max_steps=steps,
         per_device_train_batch_size=stage.batch_size,
-        learning_rate=rates.encoder,
-        learning_rate_mapping={
-            r"\.context\.bert\.": rates.context,
-            r"\.context\.embedding\.": rates.embedding,
-            r"^[1-9][0-9]*\.": rates.projection,
-        },
+        learning_rate_mapping=rates,
         lr_scheduler_type="linear",
         warmup_steps=round(steps * stage.warmup_share),
         weight_decay=0.0,
@@ -158,10 +181,10 @@ def _arguments(stage: Stage, seed: int, steps: int, folder: Path) -> MultiVector
         max_length={"query": stage.query_tokens, "document": stage.passage_tokens},
         dataloader_drop_last=True,
         save_steps=max(20, steps // 4),
-        save_total_limit=1,
+        # Two, so that one is whole while the other is being written.
+        save_total_limit=2,
         logging_steps=max(1, steps // 50),
-        logging_dir=str(folder / "tensorboard"),
-        report_to=["tensorboard"],
+        report_to="none",
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
@@ -179,7 +202,7 @@ def _planned_steps(
         assert stage.minutes is not None
         seconds = _seconds_a_step(stage, inputs, model, sentence_weight, folder)
         steps = max(FEWEST_STEPS, int(stage.minutes * 60 / seconds))
-    plan.write_text(json.dumps({"steps": steps, "seconds_a_step": seconds}))
+    write_json(plan, {"steps": steps, "seconds_a_step": seconds})
     return steps
 
 

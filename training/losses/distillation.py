@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drdecr.errors import ModelError
 from training.losses.relevance_kd import mean_maxsim, relevance_kd
 from training.losses.token_kd import token_kd
 from training.teacher import TeacherVectors
@@ -50,7 +51,10 @@ class DistillationLoss(nn.Module):
         self.sentence_weight = sentence_weight
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
-        """Return the weighted terms by name; the trainer adds them up. Shape of labels: (batch, 2) int64."""
+        """Return the weighted terms by name; the trainer adds them up. Shape of labels: (batch, 2) int64.
+
+        Raises: ModelError for an objective that this student and teacher cannot have together.
+        """
         queries, passages = (dict(features) for features in sentence_features)
         query, passage = self.model(queries, task="query"), self.model(passages, task="document")
         device = query["token_embeddings"].device
@@ -73,14 +77,21 @@ class DistillationLoss(nn.Module):
         teacher_query: tuple[Tensor, Tensor],
         teacher_passage: tuple[Tensor, Tensor],
     ) -> Tensor:
-        if name == "token_query":
-            return token_kd(*_taught(query), *teacher_query)
-        if name == "token_passage":
-            return token_kd(*_taught(passage), *teacher_passage)
+        if name in ("token_query", "token_passage"):
+            tokens, mask = _taught(query if name == "token_query" else passage)
+            teacher_tokens, teacher_mask = teacher_query if name == "token_query" else teacher_passage
+            if tokens.shape[-1] != teacher_tokens.shape[-1]:
+                raise ModelError(
+                    f"{name}: the student's tokens have {tokens.shape[-1]} dimensions, the teacher's "
+                    f"{teacher_tokens.shape[-1]}; take a teacher of that width, or the weight 0"
+                )
+            return token_kd(tokens, mask, teacher_tokens, teacher_mask)
         with torch.no_grad():
             target = mean_maxsim(teacher_query[0], teacher_passage[0], teacher_query[1], teacher_passage[1])
-        tokens = "context_embeddings" if name == "context_relevance" else "token_embeddings"
-        scores = mean_maxsim(query[tokens], passage[tokens], _mask(query), _mask(passage))
+        key = "context_embeddings" if name == "context_relevance" else "token_embeddings"
+        if key not in query:
+            raise ModelError(f"{name}: this student has no contextual stream; give it the weight 0")
+        scores = mean_maxsim(query[key], passage[key], _mask(query), _mask(passage))
         if name == "relevance" and self.sentence_weight > 0:
             scores = scores + self.sentence_weight * query["sentence_embedding"] @ passage["sentence_embedding"].T
         return relevance_kd(scores, target, self.objectives.temperature)
