@@ -71,6 +71,16 @@ class FakeEncoder:
         )
 
 
+class StagedFakeEncoder(FakeEncoder):
+    """An encoder that tokenises apart."""
+
+    def tokenize(self, texts: Sequence[str], kind: Kind) -> tuple[Sequence[str], Kind]:
+        return texts, kind
+
+    def encode_tokens(self, tokens: tuple[Sequence[str], Kind]) -> Encoded:
+        return self.encode(*tokens)
+
+
 @dataclass(frozen=True)
 class FakeMatch:
     score: float
