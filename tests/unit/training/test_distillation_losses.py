@@ -1,0 +1,202 @@
+"""The objectives against their formulas, and what their gradients reach."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import MultiVectorEncoder
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drdecr.encoder.torch_runtime import load_model
+from drdecr.errors import ModelError
+from training.losses.distillation import DistillationLoss, Objectives
+from training.losses.relevance_kd import mean_maxsim, relevance_kd
+from training.losses.token_kd import token_kd
+from training.recipe import LearningRates
+from training.stage import freeze
+from training.teacher import TeacherVectors
+
+CONTEXT_WIDTH = 32
+QUERIES = ["hallo welt", "привет", "music player"]
+PASSAGES = ["hello world", "hello", "plays music and sound"]
+
+
+def unit(*shape: int, seed: int = 0) -> Tensor:
+    return functional.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+
+def mask_of(*lengths: int) -> Tensor:
+    return torch.arange(max(lengths)).unsqueeze(0) < torch.tensor(lengths).unsqueeze(1)
+
+
+def test_token_kd_is_zero_for_the_teachers_tokens_in_any_order() -> None:
+    teacher, mask = unit(2, 6, 8), mask_of(6, 4)
+    order = torch.tensor([[3, 1, 5, 0, 2, 4], [2, 0, 3, 1, 5, 4]])
+    student = torch.stack([teacher[text, order[text]] for text in range(2)])
+    assert token_kd(student, mask, teacher, mask).item() == pytest.approx(0, abs=1e-12)
+    assert token_kd(student + 0.1, mask, teacher, mask).item() > 0.01
+
+
+def test_token_kd_is_the_mean_squared_distance_of_aligned_tokens_only() -> None:
+    student = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.6, -0.8]]])
+    teacher = torch.tensor([[[0.8, 0.6]]])
+    everything, one = mask_of(3), mask_of(1)
+    # Cosines .8, .6 and 0: only the first has a teacher token left.
+    assert token_kd(student, everything, teacher, one).item() == pytest.approx(0.2**2 + 0.6**2)
+    two = torch.cat([teacher, torch.tensor([[[0.0, 3.0]]])], dim=1)
+    assert token_kd(student, everything, two, mask_of(2)).item() == pytest.approx((0.2**2 + 0.6**2 + 2.0**2) / 2)
+
+
+def test_token_kd_has_no_gradient_through_padding_or_unaligned_tokens() -> None:
+    student = unit(2, 5, 8, seed=1).requires_grad_()
+    teacher = unit(2, 4, 8, seed=2).requires_grad_()
+    student_mask, teacher_mask = mask_of(5, 2), mask_of(3, 4)
+    token_kd(student, student_mask, teacher, teacher_mask).backward()
+    assert student.grad is not None and teacher.grad is not None
+    reached = student.grad.abs().sum(-1) > 0
+    assert reached.sum(1).tolist() == [3, 2]
+    assert not bool((reached & ~student_mask).any())
+    assert not bool(((teacher.grad.abs().sum(-1) > 0) & ~teacher_mask).any())
+
+
+def test_token_kd_of_nothing_is_zero_and_has_a_gradient() -> None:
+    student = unit(1, 2, 4).requires_grad_()
+    loss = token_kd(student, mask_of(2), unit(1, 2, 4), torch.zeros(1, 2, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0
+    assert student.grad is not None and student.grad.abs().sum().item() == 0
+
+
+def test_relevance_kd_is_zero_for_equal_scores_and_positive_otherwise() -> None:
+    scores = torch.tensor([[0.8, 0.3, 0.1], [0.2, 0.5, 0.4]])
+    assert relevance_kd(scores, scores.clone(), 0.05).item() == pytest.approx(0, abs=1e-7)
+    # A softmax does not see what is added to all candidates of a query.
+    assert relevance_kd(scores + 3, scores, 0.05).item() == pytest.approx(0, abs=1e-5)
+    assert relevance_kd(scores.flip(1), scores, 0.05).item() > 0.1
+
+
+def test_relevance_kd_is_the_divergence_of_the_student_from_the_teacher() -> None:
+    student, teacher = [[0.7, 0.1, 0.2], [0.3, 0.6, 0.5]], [[0.2, 0.4, 0.3], [0.9, 0.1, 0.2]]
+    temperature = 0.5
+
+    def softmax(row: list[float]) -> list[float]:
+        total = sum(math.exp(score / temperature) for score in row)
+        return [math.exp(score / temperature) / total for score in row]
+
+    def divergence(of: list[list[float]], to: list[list[float]]) -> float:
+        return sum(
+            p * math.log(p / q)
+            for row, other in zip(of, to, strict=True)
+            for p, q in zip(softmax(row), softmax(other), strict=True)
+        ) / len(of)
+
+    found = relevance_kd(torch.tensor(student), torch.tensor(teacher), temperature).item()
+    assert found == pytest.approx(divergence(teacher, student), abs=1e-6)
+    assert found != pytest.approx(divergence(student, teacher), abs=1e-3)
+
+
+def test_mean_maxsim_equals_loops_over_real_tokens() -> None:
+    queries, passages = unit(3, 4, 6, seed=3), unit(2, 5, 6, seed=4)
+    query_mask, passage_mask = mask_of(4, 1, 3), torch.tensor([[1, 0, 1, 1, 0], [0, 1, 1, 1, 1]]).bool()
+    expected = np.zeros((3, 2))
+    for q in range(3):
+        for p in range(2):
+            best = [
+                max(float(queries[q, i] @ passages[p, j]) for j in range(5) if passage_mask[p, j])
+                for i in range(4)
+                if query_mask[q, i]
+            ]
+            expected[q, p] = sum(best) / len(best)
+    assert np.allclose(mean_maxsim(queries, passages, query_mask, passage_mask).numpy(), expected, atol=1e-6)
+
+
+@pytest.fixture
+def student(two_stream_student: Path) -> MultiVectorEncoder:
+    model = load_model(two_stream_student, device="cpu")
+    model.eval()
+    return model
+
+
+@pytest.fixture
+def teacher() -> TeacherVectors:
+    """A teacher of six texts: the English of the queries (0 to 2), then the passages."""
+    lengths = [3, 2, 4, 3, 2, 5]
+    vectors = unit(sum(lengths), CONTEXT_WIDTH, seed=5).numpy().astype(np.float16)
+    return TeacherVectors(vectors, np.cumsum([0, *lengths]))
+
+
+LABELS = torch.tensor([[0, 3], [1, 4], [2, 5]])
+
+
+def features_of(model: MultiVectorEncoder) -> list[dict[str, Any]]:
+    return [model.preprocess(QUERIES, task="query"), model.preprocess(PASSAGES, task="document")]
+
+
+def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: TeacherVectors) -> None:
+    objectives = Objectives(0.5, 2.0, 3.0, 0.25, temperature=0.1)
+    with torch.no_grad():
+        terms = DistillationLoss(student, teacher, objectives, sentence_weight=0.7)(features_of(student), LABELS)
+        query, passage = (
+            student(features, task=task)
+            for features, task in zip(features_of(student), ("query", "document"), strict=True)
+        )
+    query_teacher = teacher.padded([0, 1, 2], torch.device("cpu"))
+    passage_teacher = teacher.padded([3, 4, 5], torch.device("cpu"))
+    masks = query["attention_mask"].bool(), passage["attention_mask"].bool()
+    target = mean_maxsim(query_teacher[0], passage_teacher[0], query_teacher[1], passage_teacher[1])
+    full = mean_maxsim(query["token_embeddings"], passage["token_embeddings"], *masks)
+    full = full + 0.7 * query["sentence_embedding"] @ passage["sentence_embedding"].T
+    context = mean_maxsim(query["context_embeddings"], passage["context_embeddings"], *masks)
+    expected = {
+        "token_query": 0.5 * token_kd(query["context_embeddings"], masks[0], *query_teacher),
+        "token_passage": 2.0 * token_kd(passage["context_embeddings"], masks[1], *passage_teacher),
+        "relevance": 3.0 * relevance_kd(full, target, 0.1),
+        "context_relevance": 0.25 * relevance_kd(context, target, 0.1),
+    }
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(
+        {name: term.item() for name, term in expected.items()}, rel=1e-4
+    )
+
+
+def test_objective_without_a_weight_is_not_computed(student: MultiVectorEncoder, teacher: TeacherVectors) -> None:
+    loss = DistillationLoss(student, teacher, Objectives(token_query=1.0, token_passage=0.0))
+    assert list(loss(features_of(student), LABELS)) == ["token_query"]
+
+
+@pytest.mark.parametrize(
+    ("rates", "trained"),
+    [
+        (LearningRates(), ("0.context.bert.", "0.context.embedding.english", "1.")),
+        (LearningRates(embedding=0, projection=0), ("0.context.bert.",)),
+        (LearningRates(context=0), ("0.context.embedding.english", "1.")),
+    ],
+)
+def test_gradient_reaches_only_what_is_left_to_train(
+    rates: LearningRates, trained: tuple[str, ...], student: MultiVectorEncoder, teacher: TeacherVectors
+) -> None:
+    freeze(student, rates)
+    terms = DistillationLoss(student, teacher, Objectives(0.5, 0.5, 1.0, 1.0), 1.0)(features_of(student), LABELS)
+    torch.stack(list(terms.values())).sum().backward()
+    reached = {name for name, one in student.named_parameters() if one.grad is not None and bool(one.grad.any())}
+    assert reached
+    assert all(name.startswith(trained) for name in reached)
+    assert all(any(name.startswith(part) for name in reached) for part in trained)
+
+
+def test_token_kd_between_different_widths_is_refused(student: MultiVectorEncoder) -> None:
+    narrow = TeacherVectors(np.ones((6, 8), np.float16), np.arange(7))
+    with pytest.raises(ModelError, match="32 dimensions, the teacher's 8"):
+        DistillationLoss(student, narrow, Objectives())(features_of(student), LABELS)
+
+
+def test_contextual_relevance_needs_a_contextual_stream(plain_student: Path, teacher: TeacherVectors) -> None:
+    model: nn.Module = load_model(plain_student, device="cpu")
+    objectives = Objectives(token_query=0, token_passage=0, context_relevance=1.0)
+    with pytest.raises(ModelError, match="no contextual stream"):
+        DistillationLoss(model, teacher, objectives)(features_of(load_model(plain_student, device="cpu")), LABELS)
