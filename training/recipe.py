@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 from drdecr.errors import UsageError
 
 EMBEDDED = "embedded"
+RECIPES = Path(__file__).parent / "recipes"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ObjectiveWeights(_Part):
@@ -74,7 +74,8 @@ class Recipe(_Part):
 
     format: Literal[1] = 1
     name: str
-    seed: int = 12345
+    # What the libraries' generators take, with room for a number a stage.
+    seed: int = Field(default=12345, ge=0, lt=2**31)
     threads: PositiveInt | None = None
     student: str = EMBEDDED
     teacher: str = EMBEDDED
@@ -110,7 +111,10 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         key, equals, value = override.partition("=")
         if not equals:
             raise UsageError(f"--set {override}: expected KEY=VALUE")
-        _set(content, key, yaml.safe_load(value))
+        try:
+            _set(content, key, yaml.safe_load(value))
+        except yaml.YAMLError as problem:
+            raise UsageError(f"--set {override}: the value is not YAML ({' '.join(str(problem).split())})") from None
     try:
         found = Recipe.model_validate(content)
     except ValidationError as problem:
@@ -129,10 +133,13 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def _read(recipe: str | Path) -> tuple[str, str]:
     path = Path(recipe)
     if path.is_file():
-        return path.read_text(encoding="utf-8"), str(path)
-    shipped = files("training") / "recipes" / f"{recipe}.yaml"
+        try:
+            return path.read_text(encoding="utf-8"), str(path)
+        except UnicodeDecodeError:
+            raise UsageError(f"{path}: not UTF-8; save the recipe as UTF-8") from None
+    shipped = RECIPES / f"{recipe}.yaml"
     if not shipped.is_file():
-        known = sorted(one.name.removesuffix(".yaml") for one in (files("training") / "recipes").iterdir())
+        known = sorted(one.stem for one in RECIPES.glob("*.yaml"))
         raise UsageError(f"{recipe}: no such file, and no shipped recipe; those are {', '.join(known)}")
     return shipped.read_text(encoding="utf-8"), f"recipe {recipe}"
 

@@ -66,6 +66,7 @@ def _table(systems: Mapping[str, Table], measure: str) -> str:
     width = max(9, *(len(system) + 2 for system in systems))
     lines = [f"{'':6}" + "".join(f"{system:>{width}}" for system in systems)]
     rows = [(lang, [table[lang][measure] for table in systems.values()]) for lang in languages]
-    rows.append(("mean", [fmean(table[lang][measure] for lang in languages) for table in systems.values()]))
+    if languages:
+        rows.append(("mean", [fmean(table[lang][measure] for lang in languages) for table in systems.values()]))
     lines += [f"{lang:6}" + "".join(f"{score:>{width}.3f}" for score in scores) for lang, scores in rows]
     return "\n".join(lines)
