@@ -17,7 +17,7 @@ from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.encoder.types import Encoder
 from drdecr.errors import ModelError
 from training import export
-from training.export import export_onnx
+from training.export import _quantize, export_onnx
 from training.ranking_quality import JudgedTexts
 
 SUBJECTS = ("music player", "image viewer", "text editor", "web server", "chess game", "backup tool")
@@ -99,7 +99,7 @@ def quick_export(exported: Path, two_stream_student: Path, tmp_path: Path, monke
     def graph_of_before(_: TorchEncoder, file: Path) -> None:
         shutil.copy(exported / "onnx" / "model.onnx", file)
 
-    def twin_of_before(_: Path, file: Path) -> None:
+    def twin_of_before(_: Path, file: Path, *, narrowing_exact: bool) -> None:
         shutil.copy(exported / "onnx" / "model.int8.onnx", file)
 
     monkeypatch.setattr(export, "_export_graph", graph_of_before)
@@ -120,6 +120,24 @@ def test_int8_serves_only_within_half_a_point_of_fp32(
     loaded = load_encoder(quick_export, threads=1)
     assert isinstance(loaded, OnnxEncoder)
     assert loaded.precision == serves
+
+
+def test_int8_that_ranks_badly_is_tried_again_with_fewer_layers(
+    exported: Path, quick_export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = _quantize
+
+    def ndcg(encoder: Encoder, _: JudgedTexts) -> float:
+        return scores.pop(0)
+
+    scores = [0.80, 0.70, 0.80]
+    monkeypatch.setattr(export, "_quantize", real)
+    monkeypatch.setattr(export, "ndcg_at_10", ndcg)
+    manifest = export_onnx(quick_export, judged=JUDGED, threads=1)
+    assert (manifest.serves, manifest.quality["int8"].ndcg_at_10) == ("int8", 0.80)
+    careful, bold = quick_export / "onnx" / "model.int8.onnx", exported / "onnx" / "model.int8.onnx"
+    assert careful.stat().st_size > bold.stat().st_size
+    assert load_encoder(quick_export, threads=1).encode(["text"], "query").vectors.shape[1] == 16
 
 
 def test_int8_without_judged_texts_does_not_serve(quick_export: Path) -> None:
