@@ -145,8 +145,8 @@ def _datasets(stage: Stage, inputs: StageInputs, steps: int) -> tuple[dict[str, 
     numbers: dict[str, int] = {}
     datasets = {}
     for name, rows in (("labelled", inputs.labelled), ("parallel", inputs.parallel)):
-        if batches[name]:
-            drawn = draw(dict(rows), batches[name] * stage.batch_size, inputs.seed)
+        drawn = draw(dict(rows), batches[name] * stage.batch_size, inputs.seed)
+        if drawn:
             datasets[name] = Dataset.from_dict(
                 {
                     "query": [row.query for row in drawn],
