@@ -1,0 +1,182 @@
+"""`drdecr train` as a program: killed, continued, refused; and a whole run on a tiny student."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from fabricated_data_set import make_data_set
+from fabricated_torch_student import make_two_stream_student
+from safetensors.torch import load_file
+from torch import allclose, equal
+
+from drdecr import cli
+from drdecr.encoder.load import load_encoder
+from drdecr.errors import UsageError
+from training.recipe import load_recipe
+from training.run import run_recipe
+
+DRDECR = [sys.executable, "-c", "from drdecr.cli import main; main()"]
+Program = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def recipe(two_stream_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe of two stages, on a tiny student and a tiny teacher."""
+    root = tmp_path_factory.mktemp("recipe")
+    rates = {"context": 1e-3, "embedding": 1e-3, "projection": 1e-3}
+    content = {
+        "name": "tiny",
+        "threads": 1,
+        "student": str(two_stream_student),
+        "teacher": str(make_two_stream_student(root / "teacher", dim=32)),
+        "data": [str(make_data_set(root / "data", ("de", "ru")))],
+        "languages": ["de", "ru"],
+        "stages": [
+            {"name": "token-kd", "steps": 12, "batch_size": 4, "learning_rates": rates},
+            {
+                "name": "relevance-kd",
+                "steps": 200,
+                "batch_size": 4,
+                "learning_rates": rates,
+                "objectives": {"relevance": 1.0, "context_relevance": 1.0},
+            },
+        ],
+    }
+    path = root / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run without interruption."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    said: list[str] = []
+    assert run_recipe(load_recipe(recipe), out, say=said.append) == out / "student"
+    assert said == ["stage token-kd", "stage relevance-kd"]
+    return out
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Program:
+    """Call `drdecr` in this process and return its exit status."""
+
+    def call(*arguments: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", ["drdecr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert isinstance(ended.value.code, int)
+        return ended.value.code
+
+    return call
+
+
+def test_run_leaves_its_recipe_its_stages_and_its_student(run: Path, two_stream_student: Path) -> None:
+    assert json.loads((run / "recipe.json").read_text())["name"] == "tiny"
+    assert sorted(path.name for path in (run / "stages").iterdir()) == ["1-token-kd", "2-relevance-kd"]
+    for stage, steps in (("1-token-kd", 12), ("2-relevance-kd", 200)):
+        done = json.loads((run / "stages" / stage / "done.json").read_text())
+        assert done["steps"] == steps
+        assert list((run / "stages" / stage / "tensorboard").glob("events.out.tfevents.*"))
+    last = load_file(run / "stages" / "2-relevance-kd" / "student" / "model.safetensors")
+    product, origin = (load_file(one / "model.safetensors") for one in (run / "student", two_stream_student))
+    assert all(equal(product[name], last[name]) for name in last)
+    fixed = [name for name in origin if name.startswith("ngram.")]
+    assert len(fixed) > 10
+    assert all(equal(product[name], origin[name]) for name in fixed)
+    assert len(load_encoder(run / "student").encode(["music player"], "query")) == 1
+
+
+def test_run_that_was_killed_goes_on_to_the_same_weights(recipe: Path, run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    command = [*DRDECR, "train", str(recipe), "--out", str(out)]
+    checkpoints = out / "stages" / "2-relevance-kd" / "checkpoints"
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        while not list(checkpoints.glob("checkpoint-*")):
+            assert started.poll() is None, started.communicate()[1].decode()
+            time.sleep(0.001)
+    finally:
+        os.kill(started.pid, signal.SIGKILL)
+        started.communicate()
+    assert started.returncode == -signal.SIGKILL
+    assert not (out / "stages" / "2-relevance-kd" / "done.json").exists()
+    finished = out / "stages" / "1-token-kd"
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+
+    done = subprocess.run([*command, "--resume", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"student": str(out / "student")}
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+    for part in ("model.safetensors", "1_Dense/model.safetensors"):
+        ours, theirs = load_file(out / "student" / part), load_file(run / "student" / part)
+        assert ours.keys() == theirs.keys()
+        assert all(allclose(ours[name].float(), theirs[name].float(), atol=1e-6) for name in ours)
+
+
+def test_existing_run_is_refused_without_resume(
+    recipe: Path, run: Path, program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program("train", recipe, "--out", run) == 2
+    printed = capsys.readouterr()
+    assert "holds a run already; continue it with --resume" in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_finished_run_is_returned_by_resume(
+    recipe: Path, run: Path, program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert program("train", recipe, "--out", run, "--resume") == 0
+    assert capsys.readouterr().out == f"student: {run / 'student'}\n"
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_run_of_another_recipe_is_refused(
+    recipe: Path, run: Path, program: Program, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError, match="belongs to a run with other settings"):
+        run_recipe(load_recipe(recipe, ["seed=1"]), run, resume=True)
+    assert program("train", recipe, "--out", run, "--resume", "--set", "stages.token-kd.steps=13") == 2
+    assert f"see {run / 'recipe.json'}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["absent"], "absent: no such file, and no shipped recipe"),
+        (["{recipe}", "--set", "stages.token-kd.minutes=1"], "give a stage either `steps` or `minutes`"),
+        (["{recipe}", "--set", "data=[nowhere]"], "data: nowhere is no fetched data set"),
+        (["{recipe}", "--colour"], "No such option"),
+    ],
+)
+def test_bad_usage_ends_with_status_2_and_makes_no_run(
+    arguments: list[str],
+    named: str,
+    recipe: Path,
+    program: Program,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    filled = [argument.replace("{recipe}", str(recipe)) for argument in arguments]
+    assert program("train", *filled, "--out", tmp_path / "run") == 2
+    assert named in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_student_and_teacher_that_do_not_fit_end_with_one_line(
+    recipe: Path, two_stream_student: Path, program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program("train", recipe, "--out", tmp_path / "run", "--set", f"teacher={two_stream_student}") == 1
+    printed = capsys.readouterr().err
+    assert "the student's tokens have 32 dimensions, the teacher's 16" in printed
+    assert "Traceback" not in printed
