@@ -17,7 +17,7 @@ from tqdm import tqdm
 from drdecr.corpus import SkippedLines, read_passages, read_queries
 from drdecr.encoder.batching import concatenate
 from drdecr.encoder.load import Backend, load_encoder
-from drdecr.encoder.types import Encoded, Encoder, Kind
+from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
 from drdecr.errors import UsageError
 
 _CHUNK = 1024
@@ -55,7 +55,7 @@ def encode(
     texts = list(_texts(source, kind, skipped))
     encoder = load_encoder(student, threads=threads, backend=backend)
     encoded = _encode_all(encoder, [text for _, text in texts], kind)
-    write_vectors(out, encoded, [name for name, _ in texts])
+    write_vectors(out, encoded, [name for name, _ in texts], encoder.spec)
     result = {
         "texts": len(texts),
         "tokens": len(encoded.vectors),
@@ -67,9 +67,16 @@ def encode(
     _report(result, skipped, out, as_json)
 
 
-def write_vectors(out: Path, encoded: Encoded, ids: list[str]) -> None:
-    """Write vectors and ids as one `.npz` file, whole or not at all."""
-    arrays = {"vectors": encoded.vectors, "offsets": encoded.offsets, "ids": np.array(ids, np.str_)}
+def write_vectors(out: Path, encoded: Encoded, ids: list[str], spec: EncoderSpec) -> None:
+    """Write vectors, ids and what an index must know of the student as one `.npz` file, whole or not at all."""
+    arrays = {
+        "vectors": encoded.vectors,
+        "offsets": encoded.offsets,
+        "ids": np.array(ids, np.str_),
+        "spans": encoded.spans,
+        "fingerprint": np.array(spec.fingerprint),
+        "sentence_weight": np.array(spec.sentence_weight),
+    }
     if encoded.sentences is not None:
         arrays["sentences"] = encoded.sentences
     handle, name = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.resolve().parent)

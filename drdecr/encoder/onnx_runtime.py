@@ -21,7 +21,7 @@ from drdecr.encoder.settings import (
     read_manifest,
     sha256_of,
 )
-from drdecr.encoder.text_tokens import TextTokenizer
+from drdecr.encoder.text_tokens import TextTokenizer, TextTokens
 from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
 from drdecr.errors import ModelError
 
@@ -86,8 +86,16 @@ class OnnxEncoder:
 
     def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:
         """Encode texts in their order. An empty text has no token vectors."""
+        return self.encode_tokens(self.tokenize(texts, kind), progress=progress)
+
+    def tokenize(self, texts: Sequence[str], kind: Kind) -> list[TextTokens]:
+        """Do the first half of `encode`, to be timed or batched apart."""
+        return self._tokenizer.tokenize(texts, kind)
+
+    def encode_tokens(self, tokens: Sequence[TextTokens], *, progress: Progress | None = None) -> Encoded:
+        """Do the second half of `encode`."""
         return encode_tokens(
-            self._tokenizer.tokenize(texts, kind),
+            tokens,
             self._forward,
             dim=self._spec.dim,
             sentence_dim=self._spec.sentence_dim,

@@ -75,16 +75,17 @@ def transfer(
     candidates = np.flatnonzero(np.any(english_space != 0, axis=1))
     kept = min(neighbours, len(candidates))
     pool = np.ascontiguousarray(english_space[candidates].T)
-    for start in range(0, count, _ROWS_AT_ONCE):
-        similarity = space[start : start + _ROWS_AT_ONCE] @ pool
+    copies = dict(_shared(pieces, english)) | dict(special)
+    searched = np.setdiff1d(np.arange(count), list(copies))
+    for start in range(0, len(searched), _ROWS_AT_ONCE):
+        block = searched[start : start + _ROWS_AT_ONCE]
+        similarity = space[block] @ pool
         nearest = np.argpartition(-similarity, kept - 1, axis=1)[:, :kept]
         near = np.take_along_axis(similarity, nearest, axis=1)
         share = np.exp((near - near.max(axis=1, keepdims=True)) / temperature)
-        stop = start + len(similarity)
-        rows[start:stop, :kept] = candidates[nearest]
-        weights[start:stop, :kept] = share / share.sum(axis=1, keepdims=True)
+        rows[block, :kept] = candidates[nearest]
+        weights[block, :kept] = share / share.sum(axis=1, keepdims=True)
 
-    copies = dict(_shared(pieces, english)) | dict(special)
     for piece, row in copies.items():
         rows[piece], weights[piece] = row, 0.0
         weights[piece, 0] = 1.0

@@ -32,12 +32,16 @@ def run(*arguments: object) -> str:
 def test_queries_become_arrays_that_equal_the_encoder(tiny_student: Path, queries: Path, tmp_path: Path) -> None:
     out = tmp_path / "queries.npz"
     run(tiny_student, "--kind", "query", "--input", queries, "--out", out, "--threads", 1)
-    expected = load_encoder(tiny_student, threads=1).encode(["hello world", "привет"], "query")
+    encoder = load_encoder(tiny_student, threads=1)
+    expected = encoder.encode(["hello world", "привет"], "query")
     with np.load(out) as arrays:
         assert arrays["ids"].tolist() == ["q1", "q2"]
         assert np.array_equal(arrays["vectors"], expected.vectors)
         assert np.array_equal(arrays["offsets"], expected.offsets)
         assert np.array_equal(arrays["sentences"], expected.sentences)
+        assert np.array_equal(arrays["spans"], expected.spans)
+        assert arrays["fingerprint"].item() == encoder.spec.fingerprint
+        assert arrays["sentence_weight"].item() == encoder.spec.sentence_weight
     assert sorted(path.name for path in tmp_path.iterdir()) == ["queries.npz", "queries.tsv"]
 
 
@@ -83,9 +87,10 @@ def test_failed_write_leaves_the_older_file(
 
     out = tmp_path / "out.npz"
     out.write_bytes(b"older")
-    encoded = load_encoder(tiny_student, threads=1).encode(["hello"], "query")
+    encoder = load_encoder(tiny_student, threads=1)
+    encoded = encoder.encode(["hello"], "query")
     monkeypatch.setattr(np, "savez", full_disk)
     with pytest.raises(OSError, match="No space"):
-        write_vectors(out, encoded, ["q1"])
+        write_vectors(out, encoded, ["q1"], encoder.spec)
     assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
     assert out.read_bytes() == b"older"
