@@ -53,21 +53,21 @@ def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = la
     parallel = read_parallel(recipe.data, recipe.languages)
     models = prepare_models(recipe, out, parallel, say)
     student = models.student
-    inputs = [student]
+    teacher = TorchEncoder.load(models.teacher)
+    labelled = read_labelled(recipe.data, recipe.languages)
     for number, stage in enumerate(recipe.stages, start=1):
         say(f"stage {stage.name}")
         student = run_stage(
             stage,
             StageInputs(
                 student=student,
-                teacher=TorchEncoder.load(models.teacher),
+                teacher=teacher,
                 parallel=parallel,
-                labelled=read_labelled(recipe.data, recipe.languages),
+                labelled=labelled,
                 seed=recipe.seed + number,
             ),
             stage_folder(out, recipe, number - 1),
         )
-        inputs.append(student)
     product = out / "student"
     if not product.is_dir():
         partial = out / "student.partial"
@@ -90,7 +90,7 @@ def claim(recipe: Recipe, out: Path, *, resume: bool) -> None:
         if not resume:
             raise UsageError(f"{out} holds a run already; continue it with --resume, or name another --out")
         if json.loads(file.read_text()) != json.loads(text):
-            raise UsageError(f"{out} belongs to a run with other settings (see {file}); name another --out")
+            raise UsageError(f"{out} belongs to a run with other settings (see {file}); name another directory")
         return
     out.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,12 +17,14 @@ from sentence_transformers import MultiVectorEncoder
 
 from drdecr.corpus import Query
 from drdecr.encoder.load import load_encoder
+from drdecr.encoder.onnx_runtime import OnnxEncoder
 from drdecr.encoder.settings import read_settings
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.encoder.two_stream import TwoStreamEncoder
 from drdecr.encoder.types import Encoder
 from drdecr.errors import ModelError
 from training.evaluation.ranking import rank_encoded
+from training.export import export_onnx
 from training.transfer import english, use_multilingual
 from training.transfer.use_multilingual import LANGUAGES
 
@@ -130,6 +133,17 @@ def test_sentence_transformers_loads_the_student(embedded_base: Path) -> None:
     assert vectors[0].shape[1] == 128
     ours = TorchEncoder.load(embedded_base, device="cpu").encode(["Wo ist der Bahnhof?"], "query")
     assert np.allclose(np.asarray(vectors[0]), ours.vectors, atol=1e-5)
+
+
+def test_export_of_the_base_equals_torch(embedded_base: Path, tmp_path: Path) -> None:
+    student = Path(shutil.copytree(embedded_base, tmp_path / "student"))
+    export_onnx(student, int8=False, threads=1)
+    served, reference = load_encoder(student), TorchEncoder.load(student, device="cpu")
+    assert isinstance(served, OnnxEncoder)
+    ours, theirs = (encoder.encode(list(TEXTS.values()), "passage") for encoder in (served, reference))
+    assert np.abs(ours.vectors - theirs.vectors).max() < 1e-5
+    assert ours.sentences is not None and theirs.sentences is not None
+    assert np.abs(ours.sentences - theirs.sentences).max() < 1e-5
 
 
 def test_student_loads_with_what_a_snapshot_must_know(embedded_base: Path) -> None:
