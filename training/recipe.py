@@ -26,11 +26,13 @@ class ObjectiveWeights(_Part):
     token_passage: NonNegativeFloat = 0.5
     relevance: NonNegativeFloat = 0.0
     context_relevance: NonNegativeFloat = 0.0
+    sentence: NonNegativeFloat = 0.0
+    projection: NonNegativeFloat = 0.0
     temperature: float = Field(default=0.05, gt=0)
 
     @model_validator(mode="after")
     def _something_is_learned(self) -> Self:
-        if not (self.token_query or self.token_passage or self.relevance or self.context_relevance):
+        if not any(weight for name, weight in self if name != "temperature"):
             raise ValueError("every objective has the weight 0; give at least one a weight")
         return self
 
@@ -38,24 +40,29 @@ class ObjectiveWeights(_Part):
 class LearningRates(_Part):
     """One rate for each part of the student; a part with rate 0 stays frozen.
 
-    `context` and `embedding` are the embedded student's English layers and its English piece table; `encoder` is
-    whatever else a student of another kind holds before its projection.
+    `context`, `embedding` and `sentence` are the embedded student's English layers, its English piece table and the
+    head of its sentence vector; `encoder` is whatever else a student of another kind holds before its projection.
     """
 
     context: NonNegativeFloat = 5e-5
     embedding: NonNegativeFloat = 5e-4
+    sentence: NonNegativeFloat = 1e-3
     encoder: NonNegativeFloat = 2e-5
     projection: NonNegativeFloat = 1e-3
 
 
 class Stage(_Part):
-    """One stage of distillation. Its length is `steps`, or what fits into `minutes` on this machine."""
+    """One stage of distillation. Its length is `steps`, or what fits into `minutes` on this machine.
+
+    A batch is made of groups of `alike` rows with similar passages, so that its candidates are hard to tell apart.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     objectives: ObjectiveWeights = ObjectiveWeights()
     steps: PositiveInt | None = None
     minutes: float | None = Field(default=None, gt=0)
     batch_size: int = Field(default=32, ge=2)
+    alike: PositiveInt = 8
     labelled_share: float = Field(default=0.5, ge=0, le=1)
     learning_rates: LearningRates = LearningRates()
     warmup_share: float = Field(default=0.05, ge=0, lt=1)

@@ -25,7 +25,7 @@ from training.transfer.base import assemble_base
 from training.wheels import default_cache, download_wheel
 
 # Texts a side and language whose token features decide where the untrained projection points.
-_SAMPLE = 60
+_SAMPLE = 150
 _SAMPLE_CHARACTERS = 150
 
 Say = Callable[[str], None]
@@ -108,10 +108,9 @@ def prepare_models(recipe: Recipe, out: Path, parallel: dict[str, list[Row]], sa
         teacher = _made(out / "models" / "teacher", lambda place: english.save_teacher(unpacked, place))
     if recipe.student == EMBEDDED:
         sample = [
-            text
+            (row.query[:_SAMPLE_CHARACTERS], row.english[:_SAMPLE_CHARACTERS])
             for lang in sorted(parallel)
             for row in draw({lang: parallel[lang]}, _SAMPLE, recipe.seed)
-            for text in (row.query[:_SAMPLE_CHARACTERS], row.english[:_SAMPLE_CHARACTERS])
         ]
         student = _made(
             out / "models" / "base",

@@ -26,6 +26,7 @@ from drdecr.encoder.settings import SETTINGS_FILE, read_settings
 from drdecr.encoder.torch_runtime import load_model
 from drdecr.encoder.types import Encoder
 from drdecr.errors import InputError, UsageError
+from training.batches import InOrder, order_alike
 from training.checkpoints import MarksCheckpoints, last_whole_checkpoint, write_json
 from training.losses.distillation import DistillationLoss, Objectives
 from training.progress import StageProgress
@@ -59,19 +60,24 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
         return product
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(inputs.student, device=None)
+    # The trainer would make examples for a model card that is never written, with a progress bar of its own.
+    model.model_card_data.generate_widget_examples = False
     freeze(model, stage.learning_rates)
     settings = read_settings(inputs.student)
     weight = 0.0 if settings is None else settings.sentence_weight
 
     steps = _planned_steps(stage, inputs, model, weight, folder)
-    datasets, texts = _datasets(stage, inputs, steps)
-    with StageProgress(f"{stage.name}: teacher", len(texts)) as bar:
-        teacher = TeacherVectors.compute(inputs.teacher, texts, folder / "teacher", progress=bar.advance)
+    rows, numbers = _draw_rows(stage, inputs, steps)
+    with StageProgress(f"{stage.name}: teacher", len(numbers)) as bar:
+        teacher = TeacherVectors.compute(inputs.teacher, list(numbers), folder / "teacher", progress=bar.advance)
     loss = DistillationLoss(model, teacher, Objectives(**stage.objectives.model_dump()), weight)
     trainer = MultiVectorEncoderTrainer(
         model=model,
         args=_arguments(stage, inputs.seed, steps, folder, learning_rates(model, stage.learning_rates)),
-        train_dataset=datasets,
+        train_dataset={
+            kind: _dataset(_ordered(some, numbers, teacher, stage, inputs.seed), numbers)
+            for kind, some in rows.items()
+        },
         loss=loss,
     )
     for callback in (PrinterCallback, ProgressCallback):
@@ -121,6 +127,8 @@ def part_of(parameter: str) -> str | None:
         return None
     if ".context.embedding." in parameter:
         return "embedding"
+    if ".sentence_head." in parameter:
+        return "sentence"
     if ".context." in parameter:
         return "context"
     return "encoder" if parameter.startswith("0.") else "projection"
@@ -137,29 +145,38 @@ def save_student(model: MultiVectorEncoder, origin: Path, product: Path) -> None
     partial.rename(product)
 
 
-def _datasets(stage: Stage, inputs: StageInputs, steps: int) -> tuple[dict[str, Dataset], list[str]]:
-    """Draw the rows of a stage; also return the English texts that their labels number."""
+def _draw_rows(stage: Stage, inputs: StageInputs, steps: int) -> tuple[dict[str, list[Row]], dict[str, int]]:
+    """Draw the rows of a stage by kind; also number the English texts in them, which the teacher reads.
+
+    Raises: InputError where there is nothing to draw.
+    """
     share = stage.labelled_share if any(inputs.labelled.values()) else 0.0
     batches = {"labelled": round(steps * share)}
     batches["parallel"] = steps - batches["labelled"]
-    numbers: dict[str, int] = {}
-    datasets = {}
-    for name, rows in (("labelled", inputs.labelled), ("parallel", inputs.parallel)):
-        drawn = draw(dict(rows), batches[name] * stage.batch_size, inputs.seed)
-        if drawn:
-            datasets[name] = Dataset.from_dict(
-                {
-                    "query": [row.query for row in drawn],
-                    "passage": [row.passage for row in drawn],
-                    "label": [
-                        [numbers.setdefault(row.english, len(numbers)), numbers.setdefault(row.passage, len(numbers))]
-                        for row in drawn
-                    ],
-                }
-            )
-    if not datasets:
+    kinds = {"labelled": inputs.labelled, "parallel": inputs.parallel}
+    drawn = {kind: draw(dict(rows), batches[kind] * stage.batch_size, inputs.seed) for kind, rows in kinds.items()}
+    if not any(drawn.values()):
         raise InputError(f"stage {stage.name}: no rows to learn from")
-    return datasets, list(numbers)
+    texts = (text for rows in drawn.values() for row in rows for text in (row.english, row.passage))
+    return {kind: rows for kind, rows in drawn.items() if rows}, {
+        text: i for i, text in enumerate(dict.fromkeys(texts))
+    }
+
+
+def _dataset(rows: Sequence[Row], numbers: Mapping[str, int]) -> Dataset:
+    return Dataset.from_dict(
+        {
+            "query": [row.query for row in rows],
+            "passage": [row.passage for row in rows],
+            "label": [[numbers[row.english], numbers[row.passage]] for row in rows],
+        }
+    )
+
+
+def _ordered(
+    rows: list[Row], numbers: Mapping[str, int], teacher: TeacherVectors, stage: Stage, seed: int
+) -> list[Row]:
+    return [rows[at] for at in order_alike([numbers[row.passage] for row in rows], teacher, stage.alike, seed)]
 
 
 def _arguments(
@@ -177,6 +194,7 @@ def _arguments(
         adam_epsilon=1e-8,
         seed=seed,
         data_seed=seed,
+        batch_sampler=InOrder,
         multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
         max_length={"query": stage.query_tokens, "document": stage.passage_tokens},
         dataloader_drop_last=True,
@@ -213,14 +231,14 @@ def _seconds_a_step(
     trial = copy.deepcopy(model)
     steps = 2 * CALIBRATION_STEPS
     started = time.perf_counter()
-    datasets, texts = _datasets(stage, inputs, steps)
-    teacher = TeacherVectors.compute(inputs.teacher, texts, folder / "calibration")
+    rows, numbers = _draw_rows(stage, inputs, steps)
+    teacher = TeacherVectors.compute(inputs.teacher, list(numbers), folder / "calibration")
     taught = (time.perf_counter() - started) / steps
     loss = DistillationLoss(trial, teacher, Objectives(**stage.objectives.model_dump()), sentence_weight)
     optimizer = torch.optim.AdamW([p for p in trial.parameters() if p.requires_grad], lr=1e-9)
     trial.train()
     elapsed: list[float] = []
-    for dataset in datasets.values():
+    for dataset in (_dataset(some, numbers) for some in rows.values()):
         for first in range(0, min(len(dataset), CALIBRATION_STEPS * stage.batch_size), stage.batch_size):
             started = time.perf_counter()
             _step(trial, loss, optimizer, dataset[first : first + stage.batch_size], stage)

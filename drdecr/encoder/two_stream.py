@@ -14,14 +14,16 @@ from torch import Tensor
 
 from drdecr.encoder.context_stream import ContextStream
 from drdecr.encoder.ngram_stream import NgramStream
+from drdecr.encoder.sentence_head import SentenceHead
 
 
 class TwoStreamEncoder(InputModule):  # type: ignore[misc]
     """Texts to token features (contextual and n-gram, side by side) and a sentence vector.
 
     Gives `token_embeddings` (batch, tokens, context width + n-gram width), each half L2-normalised, and
-    `sentence_embedding` (batch, n-gram width), L2-normalised; `context_embeddings` is the contextual half again, for
-    a teacher of the same width to be learned from. The `attention_mask` that it leaves marks the tokens
+    `sentence_embedding` (batch, n-gram width), L2-normalised. For training, `context_embeddings` is the contextual
+    half again, for a teacher of the same width to be learned from, and `token_features` keeps both halves where a
+    projection replaces `token_embeddings`. The `attention_mask` that it leaves marks the tokens
     that are scored: real ones, without those of `never_scored` (begin, end, padding).
     """
 
@@ -60,6 +62,7 @@ class TwoStreamEncoder(InputModule):  # type: ignore[misc]
         self.passage_length = passage_length
         self.context = ContextStream(pieces, context_config, neighbours)
         self.ngram = NgramStream(pieces, **ngram_config)
+        self.sentence_head = SentenceHead(self.ngram.width, int(self.context.config.hidden_size))
 
     @property
     def max_seq_length(self) -> int:
@@ -101,10 +104,12 @@ class TwoStreamEncoder(InputModule):  # type: ignore[misc]
         ngram_tokens, sentence = self.ngram(ids, mask)
         context_tokens = self.context(ids, mask)
         features["context_embeddings"] = context_tokens
-        features["token_embeddings"] = torch.cat([context_tokens, ngram_tokens], dim=-1)
-        features["sentence_embedding"] = sentence
+        features["token_features"] = torch.cat([context_tokens, ngram_tokens], dim=-1)
+        features["token_embeddings"] = features["token_features"]
         special = torch.tensor(self.never_scored, dtype=ids.dtype, device=ids.device)
-        features["attention_mask"] = mask.bool() & ~torch.isin(ids, special)
+        scored = mask.bool() & ~torch.isin(ids, special)
+        features["sentence_embedding"] = self.sentence_head(sentence, context_tokens, scored)
+        features["attention_mask"] = scored
         return features
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:

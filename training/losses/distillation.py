@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from drdecr.errors import ModelError
+from training.losses.projection import neighbour_kd
 from training.losses.relevance_kd import mean_maxsim, relevance_kd
 from training.losses.token_kd import token_kd
 from training.teacher import TeacherVectors
@@ -21,15 +22,37 @@ class Objectives:
 
     token_query: token KD of the foreign text against its English. token_passage: of the English text against
     itself, which anchors the space of the passages. relevance: KL of the student's full relevance.
-    context_relevance: KL of the contextual stream's tokens alone, for a student that has one.
-    temperature: of both softmaxes, over MaxSim divided by the number of query tokens.
+    context_relevance: KL of the contextual stream's tokens alone, for a student that has one. sentence: KL of the
+    sentence vectors' dot product alone, for a student that has them. projection: KL of each query token's
+    cosines to the batch's passage tokens, before to after the projection; trains the projection alone.
+    temperature: of all softmaxes, over MaxSim divided by the number of query tokens.
     """
 
     token_query: float = 0.5
     token_passage: float = 0.5
     relevance: float = 0.0
     context_relevance: float = 0.0
+    sentence: float = 0.0
+    projection: float = 0.0
     temperature: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a batch: what the student gave, and the teacher's tokens (batch, t, dim) with their mask."""
+
+    features: dict[str, Tensor]
+    teacher: Tensor
+    teacher_mask: Tensor
+
+    @property
+    def mask(self) -> Tensor:
+        return self.features["attention_mask"].bool()
+
+    def __getitem__(self, key: str) -> Tensor:
+        if key not in self.features:
+            raise ModelError(f"this student gives no {key}; give the objectives that need it the weight 0")
+        return self.features[key]
 
 
 class DistillationLoss(nn.Module):
@@ -51,17 +74,16 @@ class DistillationLoss(nn.Module):
         self.sentence_weight = sentence_weight
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
-        """Return the weighted terms by name; the trainer adds them up. Shape of labels: (batch, 2) int64.
-
-        Raises: ModelError for an objective that this student and teacher cannot have together.
-        """
+        """Return the weighted terms by name; the trainer adds them up. Shape of labels: (batch, 2) int64."""
         queries, passages = (dict(features) for features in sentence_features)
-        query, passage = self.model(queries, task="query"), self.model(passages, task="document")
-        device = query["token_embeddings"].device
-        teacher_query = self.teacher.padded(labels[:, 0].tolist(), device)
-        teacher_passage = self.teacher.padded(labels[:, 1].tolist(), device)
+        encoded = self.model(queries, task="query"), self.model(passages, task="document")
+        device = labels.device
+        query, passage = (
+            Side(features, *self.teacher.padded(labels[:, side].tolist(), device))
+            for side, features in enumerate(encoded)
+        )
         return {
-            name: weight * self._term(name, query, passage, teacher_query, teacher_passage)
+            name: weight * getattr(self, f"_{name}")(query, passage)
             for name, weight in asdict(self.objectives).items()
             if name != "temperature" and weight > 0
         }
@@ -69,38 +91,57 @@ class DistillationLoss(nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         return asdict(self.objectives) | {"sentence_weight": self.sentence_weight}
 
-    def _term(
-        self,
-        name: str,
-        query: dict[str, Tensor],
-        passage: dict[str, Tensor],
-        teacher_query: tuple[Tensor, Tensor],
-        teacher_passage: tuple[Tensor, Tensor],
-    ) -> Tensor:
-        if name in ("token_query", "token_passage"):
-            tokens, mask = _taught(query if name == "token_query" else passage)
-            teacher_tokens, teacher_mask = teacher_query if name == "token_query" else teacher_passage
-            if tokens.shape[-1] != teacher_tokens.shape[-1]:
-                raise ModelError(
-                    f"{name}: the student's tokens have {tokens.shape[-1]} dimensions, the teacher's "
-                    f"{teacher_tokens.shape[-1]}; take a teacher of that width, or the weight 0"
-                )
-            return token_kd(tokens, mask, teacher_tokens, teacher_mask)
-        with torch.no_grad():
-            target = mean_maxsim(teacher_query[0], teacher_passage[0], teacher_query[1], teacher_passage[1])
-        key = "context_embeddings" if name == "context_relevance" else "token_embeddings"
-        if key not in query:
-            raise ModelError(f"{name}: this student has no contextual stream; give it the weight 0")
-        scores = mean_maxsim(query[key], passage[key], _mask(query), _mask(passage))
-        if name == "relevance" and self.sentence_weight > 0:
-            scores = scores + self.sentence_weight * query["sentence_embedding"] @ passage["sentence_embedding"].T
-        return relevance_kd(scores, target, self.objectives.temperature)
+    def _token_query(self, query: Side, passage: Side) -> Tensor:
+        return _token_kd(query)
+
+    def _token_passage(self, query: Side, passage: Side) -> Tensor:
+        return _token_kd(passage)
+
+    def _relevance(self, query: Side, passage: Side) -> Tensor:
+        scores = _scores(query, passage, "token_embeddings")
+        if self.sentence_weight > 0:
+            scores = scores + self.sentence_weight * _sentence_scores(query, passage)
+        return relevance_kd(scores, _target(query, passage), self.objectives.temperature)
+
+    def _context_relevance(self, query: Side, passage: Side) -> Tensor:
+        scores = _scores(query, passage, "context_embeddings")
+        return relevance_kd(scores, _target(query, passage), self.objectives.temperature)
+
+    def _sentence(self, query: Side, passage: Side) -> Tensor:
+        return relevance_kd(_sentence_scores(query, passage), _target(query, passage), self.objectives.temperature)
+
+    def _projection(self, query: Side, passage: Side) -> Tensor:
+        tokens, candidates = (side["token_features"].detach()[side.mask] for side in (query, passage))
+        return neighbour_kd(
+            tokens, self._project(tokens), candidates, self._project(candidates), self.objectives.temperature
+        )
+
+    def _project(self, features: Tensor) -> Tensor:
+        """Apply the student's modules after the first: its projection, and what scales it."""
+        projected = {"token_embeddings": features}
+        for module in list(self.model.children())[1:]:
+            projected = module(projected)
+        return projected["token_embeddings"]
 
 
-def _mask(features: dict[str, Tensor]) -> Tensor:
-    return features["attention_mask"].bool()
+def _target(query: Side, passage: Side) -> Tensor:
+    with torch.no_grad():
+        return mean_maxsim(query.teacher, passage.teacher, query.teacher_mask, passage.teacher_mask)
 
 
-def _taught(features: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    tokens = features.get("context_embeddings")
-    return (features["token_embeddings"] if tokens is None else tokens), _mask(features)
+def _scores(query: Side, passage: Side, key: str) -> Tensor:
+    return mean_maxsim(query[key], passage[key], query.mask, passage.mask)
+
+
+def _sentence_scores(query: Side, passage: Side) -> Tensor:
+    return query["sentence_embedding"] @ passage["sentence_embedding"].T
+
+
+def _token_kd(side: Side) -> Tensor:
+    tokens = side.features.get("context_embeddings", side.features["token_embeddings"])
+    if tokens.shape[-1] != side.teacher.shape[-1]:
+        raise ModelError(
+            f"token KD: the student's tokens have {tokens.shape[-1]} dimensions, the teacher's "
+            f"{side.teacher.shape[-1]}; take a teacher of that width, or the weight 0"
+        )
+    return token_kd(tokens, side.mask, side.teacher, side.teacher_mask)

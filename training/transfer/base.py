@@ -20,6 +20,7 @@ from drdecr.encoder.two_stream import TwoStreamEncoder
 from drdecr.encoder.unigram import BEGIN, END, PADDING, UNKNOWN
 from training.transfer import use_multilingual
 from training.transfer.english import EnglishEncoder
+from training.transfer.projection import fit_projection
 from training.transfer.vocabulary import Neighbours, Piece, read_marked, read_wordpiece, transfer
 
 # Untrained, the mean token score and the sentence vectors' dot product weigh the same (DESIGN.md, decision 5).
@@ -32,15 +33,15 @@ def assemble_base(
     multilingual_wheel: Path,
     out: Path,
     *,
-    sample: Sequence[str],
+    sample: Sequence[tuple[str, str]],
     dim: int = 128,
     sentence_weight: float = SENTENCE_WEIGHT,
     name: str = NAME,
 ) -> Path:
     """Write the untrained student into `out`.
 
-    The projection to `dim` starts as the principal components of the token features of `sample`: some hundreds of
-    texts in English and the languages of interest.
+    The projection to `dim` is fitted to the token features of `sample`: some hundreds of texts in the languages of
+    interest, each with its English.
     """
     tokenizer = use_multilingual.read_tokenizer(multilingual_wheel)
     stream, ngram_config = use_multilingual.read_stream(multilingual_wheel)
@@ -61,7 +62,11 @@ def assemble_base(
         dim,
         bias=False,
         activation_function=nn.Identity(),
-        init_weight=principal_components(token_features(encoder, sample), dim),
+        init_weight=fit_projection(
+            token_features(encoder, [foreign for foreign, _ in sample]),
+            token_features(encoder, [english_text for _, english_text in sample]),
+            dim,
+        ),
         module_input_name="token_embeddings",
     )
     student = MultiVectorEncoder(
@@ -147,9 +152,3 @@ def token_features(encoder: TwoStreamEncoder, texts: Sequence[str], batch_size: 
         features: dict[str, Any] = encoder(encoder.preprocess(ordered[start : start + batch_size]))
         rows.append(features["token_embeddings"][features["attention_mask"].bool()])
     return torch.cat(rows)
-
-
-def principal_components(features: Tensor, dim: int) -> Tensor:
-    """Return the `dim` leading directions of (rows, width) features about the origin: (dim, width)."""
-    directions: Tensor = torch.linalg.eigh(features.T @ features).eigenvectors
-    return directions[:, -dim:].flip(1).T.contiguous()

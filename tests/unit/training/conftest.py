@@ -41,4 +41,9 @@ def multilingual_wheel() -> Path:
 def embedded_base(english_folder: Path, multilingual_wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The untrained embedded student."""
     place = tmp_path_factory.mktemp("base") / "student"
-    return assemble_base(english.read_english(english_folder), multilingual_wheel, place, sample=SAMPLE)
+    return assemble_base(
+        english.read_english(english_folder),
+        multilingual_wheel,
+        place,
+        sample=[(text, SAMPLE[at - 1]) for at, text in enumerate(SAMPLE)],
+    )

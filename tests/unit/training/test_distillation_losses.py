@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from sentence_transformers import MultiVectorEncoder
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from drdecr.encoder.torch_runtime import load_model
 from drdecr.errors import ModelError
 from training.losses.distillation import DistillationLoss, Objectives
+from training.losses.projection import neighbour_kd
 from training.losses.relevance_kd import mean_maxsim, relevance_kd
 from training.losses.token_kd import token_kd
 from training.recipe import LearningRates
@@ -139,7 +140,8 @@ def features_of(model: MultiVectorEncoder) -> list[dict[str, Any]]:
 
 
 def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: TeacherVectors) -> None:
-    objectives = Objectives(0.5, 2.0, 3.0, 0.25, temperature=0.1)
+    weights = {"token_query": 0.5, "token_passage": 2.0, "relevance": 3.0, "context_relevance": 0.25}
+    objectives = Objectives(**weights, sentence=1.5, projection=4.0, temperature=0.1)
     with torch.no_grad():
         terms = DistillationLoss(student, teacher, objectives, sentence_weight=0.7)(features_of(student), LABELS)
         query, passage = (
@@ -151,13 +153,19 @@ def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: T
     masks = query["attention_mask"].bool(), passage["attention_mask"].bool()
     target = mean_maxsim(query_teacher[0], passage_teacher[0], query_teacher[1], passage_teacher[1])
     full = mean_maxsim(query["token_embeddings"], passage["token_embeddings"], *masks)
-    full = full + 0.7 * query["sentence_embedding"] @ passage["sentence_embedding"].T
+    sentences = query["sentence_embedding"] @ passage["sentence_embedding"].T
+    features, vectors = (
+        [side[key][mask] for side, mask in zip((query, passage), masks, strict=True)]
+        for key in ("token_features", "token_embeddings")
+    )
     context = mean_maxsim(query["context_embeddings"], passage["context_embeddings"], *masks)
     expected = {
         "token_query": 0.5 * token_kd(query["context_embeddings"], masks[0], *query_teacher),
         "token_passage": 2.0 * token_kd(passage["context_embeddings"], masks[1], *passage_teacher),
-        "relevance": 3.0 * relevance_kd(full, target, 0.1),
+        "relevance": 3.0 * relevance_kd(full + 0.7 * sentences, target, 0.1),
         "context_relevance": 0.25 * relevance_kd(context, target, 0.1),
+        "sentence": 1.5 * relevance_kd(sentences, target, 0.1),
+        "projection": 4.0 * neighbour_kd(features[0], vectors[0], features[1], vectors[1], 0.1),
     }
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(
         {name: term.item() for name, term in expected.items()}, rel=1e-4
@@ -172,21 +180,70 @@ def test_objective_without_a_weight_is_not_computed(student: MultiVectorEncoder,
 @pytest.mark.parametrize(
     ("rates", "trained"),
     [
-        (LearningRates(), ("0.context.bert.", "0.context.embedding.english", "1.")),
-        (LearningRates(embedding=0, projection=0), ("0.context.bert.",)),
-        (LearningRates(context=0), ("0.context.embedding.english", "1.")),
+        (LearningRates(), ("0.context.bert.", "0.context.embedding.english", "0.sentence_head.", "1.")),
+        (LearningRates(embedding=0, sentence=0, projection=0), ("0.context.bert.",)),
+        (LearningRates(context=0), ("0.context.embedding.english", "0.sentence_head.", "1.")),
     ],
 )
 def test_gradient_reaches_only_what_is_left_to_train(
     rates: LearningRates, trained: tuple[str, ...], student: MultiVectorEncoder, teacher: TeacherVectors
 ) -> None:
     freeze(student, rates)
-    terms = DistillationLoss(student, teacher, Objectives(0.5, 0.5, 1.0, 1.0), 1.0)(features_of(student), LABELS)
-    torch.stack(list(terms.values())).sum().backward()
-    reached = {name for name, one in student.named_parameters() if one.grad is not None and bool(one.grad.any())}
-    assert reached
+    reached = reached_by(Objectives(0.5, 0.5, 1.0, 1.0), student, teacher)
     assert all(name.startswith(trained) for name in reached)
     assert all(any(name.startswith(part) for name in reached) for part in trained)
+
+
+@pytest.mark.parametrize(
+    ("objective", "trained"),
+    [
+        ("token_query", ("0.context.",)),
+        ("token_passage", ("0.context.",)),
+        ("context_relevance", ("0.context.",)),
+        ("sentence", ("0.context.", "0.sentence_head.")),
+        ("projection", ("1.",)),
+    ],
+)
+def test_objective_trains_its_part_alone(
+    objective: str, trained: tuple[str, ...], student: MultiVectorEncoder, teacher: TeacherVectors
+) -> None:
+    freeze(student, LearningRates())
+    alone = Objectives(**{"token_query": 0.0, "token_passage": 0.0, objective: 1.0})
+    reached = reached_by(alone, student, teacher)
+    assert all(name.startswith(trained) for name in reached)
+    assert all(any(name.startswith(part) for name in reached) for part in trained)
+
+
+def reached_by(objectives: Objectives, student: MultiVectorEncoder, teacher: TeacherVectors) -> set[str]:
+    """Return the parameters that have a gradient after one batch."""
+    terms = DistillationLoss(student, teacher, objectives, 1.0)(features_of(student), LABELS)
+    torch.stack(list(terms.values())).sum().backward()
+    return {name for name, one in student.named_parameters() if one.grad is not None and bool(one.grad.any())}
+
+
+def test_projection_objective_trains_the_projection_alone(
+    student: MultiVectorEncoder, teacher: TeacherVectors
+) -> None:
+    freeze(student, LearningRates())
+    objectives = Objectives(token_query=0, token_passage=0, projection=1.0)
+    terms = DistillationLoss(student, teacher, objectives)(features_of(student), LABELS)
+    terms["projection"].backward()
+    reached = {name for name, one in student.named_parameters() if one.grad is not None and bool(one.grad.any())}
+    assert reached == {"1.linear.weight"}
+
+
+def test_sentence_objective_equals_the_divergence_of_the_dot_products(
+    student: MultiVectorEncoder, teacher: TeacherVectors
+) -> None:
+    objectives = Objectives(token_query=0, token_passage=0, sentence=2.0, temperature=0.1)
+    terms = DistillationLoss(student, teacher, objectives)(features_of(student), LABELS)
+    sides = [
+        student(dict(one), task=task) for one, task in zip(features_of(student), ("query", "document"), strict=True)
+    ]
+    dots = sides[0]["sentence_embedding"] @ sides[1]["sentence_embedding"].T
+    both = [teacher.padded(LABELS[:, side].tolist(), torch.device("cpu")) for side in (0, 1)]
+    target = mean_maxsim(both[0][0], both[1][0], both[0][1], both[1][1])
+    assert terms["sentence"].item() == pytest.approx(2 * relevance_kd(dots, target, 0.1).item(), rel=1e-4)
 
 
 def test_token_kd_between_different_widths_is_refused(student: MultiVectorEncoder) -> None:
@@ -195,8 +252,18 @@ def test_token_kd_between_different_widths_is_refused(student: MultiVectorEncode
         DistillationLoss(student, narrow, Objectives())(features_of(student), LABELS)
 
 
-def test_contextual_relevance_needs_a_contextual_stream(plain_student: Path, teacher: TeacherVectors) -> None:
-    model: nn.Module = load_model(plain_student, device="cpu")
-    objectives = Objectives(token_query=0, token_passage=0, context_relevance=1.0)
-    with pytest.raises(ModelError, match="no contextual stream"):
-        DistillationLoss(model, teacher, objectives)(features_of(load_model(plain_student, device="cpu")), LABELS)
+@pytest.mark.parametrize(
+    ("objective", "missing"),
+    [
+        ("context_relevance", "context_embeddings"),
+        ("sentence", "sentence_embedding"),
+        ("projection", "token_features"),
+    ],
+)
+def test_objective_that_the_student_cannot_have_is_refused(
+    objective: str, missing: str, plain_student: Path, teacher: TeacherVectors
+) -> None:
+    model = load_model(plain_student, device="cpu")
+    objectives = Objectives(**{"token_query": 0.0, "token_passage": 0.0, objective: 1.0})
+    with pytest.raises(ModelError, match=f"gives no {missing}; give the objectives that need it the weight 0"):
+        DistillationLoss(model, teacher, objectives)(features_of(model), LABELS)

@@ -108,7 +108,7 @@ def test_only_the_trained_parts_change_and_never_the_ngram_stream(finished: Path
 
 
 def test_part_with_rate_zero_stays_as_it_was(inputs: StageInputs, tmp_path: Path) -> None:
-    rates = STAGE.learning_rates.model_copy(update={"projection": 0, "embedding": 0})
+    rates = STAGE.learning_rates.model_copy(update={"projection": 0, "embedding": 0, "sentence": 0})
     stage = STAGE.model_copy(update={"steps": 3, "learning_rates": rates})
     before = load_model(inputs.student, device="cpu").state_dict()
     after = load_model(run_stage(stage, inputs, tmp_path / "1-both"), device="cpu").state_dict()
@@ -255,8 +255,8 @@ def test_every_trained_parameter_has_the_rate_of_its_part(kind: str, request: py
 
 
 def test_student_with_nothing_to_train_is_refused(two_stream_student: Path, plain_student: Path) -> None:
-    frozen = LearningRates(context=0, embedding=0, encoder=0, projection=0)
-    with pytest.raises(UsageError, match="give context or embedding or projection a learning rate above 0"):
+    frozen = LearningRates(**dict.fromkeys(LearningRates.model_fields, 0))
+    with pytest.raises(UsageError, match="give context or embedding or projection or sentence a learning rate"):
         freeze(load_model(two_stream_student, device="cpu"), frozen)
     with pytest.raises(UsageError, match="give encoder or projection"):
         freeze(load_model(plain_student, device="cpu"), frozen)

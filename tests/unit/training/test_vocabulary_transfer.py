@@ -7,7 +7,9 @@ import pytest
 import torch
 from tokenizers import Tokenizer, models, normalizers
 
-from training.transfer.base import place_in_space, principal_components
+from training.losses.projection import neighbour_kd
+from training.transfer.base import place_in_space
+from training.transfer.projection import fit_projection, principal_components
 from training.transfer.vocabulary import Piece, read_marked, read_wordpiece, transfer
 
 ENGLISH = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "music", "##ing", "play", "!", "##s", "s", "##", "[x"]
@@ -148,3 +150,20 @@ def test_principal_components_are_orthonormal_and_hold_the_most() -> None:
     held = (features @ found.T).square().sum(0)
     best = torch.linalg.svdvals(features)[:3].square()
     assert torch.allclose(held, best, rtol=1e-4)
+
+
+def test_fitted_projection_keeps_neighbours_better_than_principal_components() -> None:
+    chance = torch.Generator().manual_seed(0)
+    # Words in directions of unequal strength: neighbours are told apart by faint directions too.
+    centres = torch.randn(60, 24, generator=chance) * torch.linspace(1.5, 0.5, 24)
+    words = centres[torch.randint(60, (3000,), generator=chance)]
+    features = words + 0.1 * torch.randn(3000, 24, generator=chance)
+    queries, passages = features[:1500], features[1500:]
+    losses = [
+        neighbour_kd(queries, queries @ weight.T, passages, passages @ weight.T, 0.05).item()
+        for weight in (
+            principal_components(features, 8),
+            fit_projection(queries, passages, 8, steps=150),
+        )
+    ]
+    assert losses[1] < 0.9 * losses[0]

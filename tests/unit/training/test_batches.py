@@ -1,0 +1,49 @@
+"""The order of rows in which batches hold similar candidates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from training.batches import InOrder, order_alike
+from training.teacher import TeacherVectors
+
+TOPICS, TEXTS_A_TOPIC = 8, 32
+
+
+@pytest.fixture
+def teacher() -> TeacherVectors:
+    """Texts of one token each, in topics that lie far apart; the last text has no token."""
+    chance = np.random.default_rng(0)
+    centres = np.eye(TOPICS, dtype=np.float32)
+    topics = np.repeat(np.arange(TOPICS), TEXTS_A_TOPIC)
+    vectors = centres[topics] + 0.01 * chance.standard_normal((len(topics), TOPICS))
+    offsets = np.concatenate([np.arange(len(topics) + 1), [len(topics)]])
+    return TeacherVectors(vectors.astype(np.float16), offsets)
+
+
+def test_neighbours_share_a_topic(teacher: TeacherVectors) -> None:
+    passages = list(np.random.default_rng(1).permutation(TOPICS * TEXTS_A_TOPIC))
+    order = order_alike(passages, teacher, group=8, seed=3)
+    groups = np.array([passages[row] // TEXTS_A_TOPIC for row in order]).reshape(-1, 8)
+    assert sorted(order) == list(range(len(passages)))
+    assert np.mean(groups == groups[:, :1]) > 0.9
+    assert len({tuple(group) for group in groups[:4]}) > 1
+
+
+def test_order_depends_on_the_seed_alone(teacher: TeacherVectors) -> None:
+    passages = list(range(TOPICS * TEXTS_A_TOPIC)) * 2
+    assert order_alike(passages, teacher, 8, seed=3) == order_alike(passages, teacher, 8, seed=3)
+    assert order_alike(passages, teacher, 8, seed=3) != order_alike(passages, teacher, 8, seed=4)
+
+
+@pytest.mark.parametrize("passages", [[], [0], list(range(TOPICS * TEXTS_A_TOPIC + 1))])
+def test_every_row_comes_once_also_where_there_is_nothing_to_cluster(
+    passages: list[int], teacher: TeacherVectors
+) -> None:
+    for group in (1, 8):
+        assert sorted(order_alike(passages, teacher, group, seed=0)) == list(range(len(passages)))
+
+
+def test_sampler_keeps_the_order_of_the_rows() -> None:
+    assert list(InOrder(list(range(7)), batch_size=3, drop_last=True)) == [[0, 1, 2], [3, 4, 5]]

@@ -1,0 +1,57 @@
+"""Which rows meet in a batch: some that are alike, so that the candidates of relevance KD are hard to tell apart."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+from numpy.typing import NDArray
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from sklearn.cluster import MiniBatchKMeans
+from torch.utils.data import SequentialSampler
+
+from training.teacher import TeacherVectors
+
+# Clusters hold several groups, so that a group's rows are alike but not always the same ones.
+_GROUPS_A_CLUSTER = 4
+
+
+class InOrder(DefaultBatchSampler):  # type: ignore[misc]
+    """Take a data set's rows as they lie: their order was chosen with its batches in mind."""
+
+    def __init__(self, dataset: object, **settings: object) -> None:
+        super().__init__(SequentialSampler(dataset), **settings)  # type: ignore[arg-type]
+
+
+def order_alike(passages: list[int], teacher: TeacherVectors, group: int, seed: int) -> list[int]:
+    """Return an order of rows in which each `group` neighbours have similar passages; groups come at random.
+
+    `passages` are the rows' numbers among the teacher's texts; similar is near by the mean of the teacher's token
+    vectors. With a group of 1 the order is random.
+    """
+    chance = random.Random(seed)
+    rows = list(range(len(passages)))
+    chance.shuffle(rows)
+    clusters = len(passages) // (group * _GROUPS_A_CLUSTER)
+    if group == 1 or clusters < 2:
+        return rows
+    means = _means(passages, teacher)
+    found = MiniBatchKMeans(clusters, random_state=seed, n_init=1, max_iter=20, batch_size=4096).fit_predict(means)
+    rows.sort(key=lambda row: found[row])
+    groups = [rows[start : start + group] for start in range(0, len(rows), group)]
+    chance.shuffle(groups)
+    return [row for some in groups for row in some]
+
+
+def _means(texts: list[int], teacher: TeacherVectors) -> NDArray[np.float32]:
+    means = np.zeros((len(texts), teacher.vectors.shape[1]), np.float32)
+    known: dict[int, int] = {}
+    for row, text in enumerate(texts):
+        if (first := known.setdefault(text, row)) != row:
+            means[row] = means[first]
+            continue
+        vectors = teacher.vectors[teacher.offsets[text] : teacher.offsets[text + 1]]
+        if len(vectors):
+            means[row] = vectors.astype(np.float32).mean(axis=0)
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-9)
+    return means
