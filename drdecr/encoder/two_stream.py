@@ -107,7 +107,8 @@ class TwoStreamEncoder(InputModule):  # type: ignore[misc]
         features["token_features"] = torch.cat([context_tokens, ngram_tokens], dim=-1)
         features["token_embeddings"] = features["token_features"]
         special = torch.tensor(self.never_scored, dtype=ids.dtype, device=ids.device)
-        scored = mask.bool() & ~torch.isin(ids, special)
+        # Not torch.isin: what the exporter makes of that has no counterpart in ONNX.
+        scored = mask.bool() & ~(ids.unsqueeze(-1) == special).any(dim=-1)
         features["sentence_embedding"] = self.sentence_head(sentence, context_tokens, scored)
         features["attention_mask"] = scored
         return features
