@@ -55,6 +55,7 @@ class Stage(_Part):
     """One stage of distillation. Its length is `steps`, or what fits into `minutes` on this machine.
 
     A batch is made of groups of `alike` rows with similar passages, so that its candidates are hard to tell apart.
+    `refit_projection` fits an embedded student's projection anew at the end, so that token neighbours stay.
     """
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -65,6 +66,7 @@ class Stage(_Part):
     alike: PositiveInt = 8
     labelled_share: float = Field(default=0.5, ge=0, le=1)
     learning_rates: LearningRates = LearningRates()
+    refit_projection: bool = False
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     query_tokens: PositiveInt = 48
     passage_tokens: PositiveInt = 96
@@ -77,7 +79,10 @@ class Stage(_Part):
 
 
 class Recipe(_Part):
-    """A whole training run. Paths are relative to the working directory."""
+    """A whole training run. Paths are relative to the working directory.
+
+    `longest_pair` and `longest_passage` are in characters: longer pairs are left out, longer passages cut.
+    """
 
     format: Literal[1] = 1
     name: str
@@ -90,6 +95,9 @@ class Recipe(_Part):
     sentence_weight: NonNegativeFloat = 1.0
     data: list[Path] = Field(min_length=1)
     languages: list[str] = Field(min_length=1)
+    longest_pair: PositiveInt = 1000
+    longest_passage: PositiveInt = 1000
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     stages: list[Stage] = Field(min_length=1)
 
     @model_validator(mode="after")

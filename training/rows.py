@@ -10,9 +10,6 @@ from pathlib import Path
 from drdecr.corpus import read_pairs, read_passages, read_qrels, read_queries
 from drdecr.errors import InputError
 
-LONGEST_TEXT = 1000
-"""Characters of a text that are kept: more than a stage's token limits read."""
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -26,33 +23,42 @@ class Row:
     passage: str
 
 
-def read_parallel(data: Iterable[Path], languages: Sequence[str]) -> dict[str, list[Row]]:
-    """Read the parallel pairs of some data sets, by language. Raises: InputError where there are none at all."""
+def read_parallel(data: Iterable[Path], languages: Sequence[str], longest: int) -> dict[str, list[Row]]:
+    """Read the parallel pairs of some data sets, by set and language.
+
+    Pairs with more than `longest` characters of English are left out: cut, the two sides would not say the same.
+
+    Raises: InputError where there are none at all.
+    """
     rows: dict[str, list[Row]] = {}
     for root in data:
         for lang in languages:
             path = root / "pairs" / f"{lang}.tsv.gz"
             if path.is_file():
-                rows.setdefault(lang, []).extend(
-                    Row(pair.translation[:LONGEST_TEXT], english := pair.english[:LONGEST_TEXT], english)
+                rows.setdefault(f"{root.name}/{lang}", []).extend(
+                    Row(pair.translation, pair.english, pair.english)
                     for pair in read_pairs(path)
+                    if len(pair.english) <= longest
                 )
     if not any(rows.values()):
         raise InputError(f"no parallel pairs in {', '.join(languages)}; fetch these languages")
     return rows
 
 
-def read_labelled(data: Iterable[Path], languages: Sequence[str]) -> dict[str, list[Row]]:
-    """Read the training queries of some data sets with their relevant passages, by language."""
+def read_labelled(data: Iterable[Path], languages: Sequence[str], longest: int) -> dict[str, list[Row]]:
+    """Read the training queries of some data sets with their relevant passages, by set and language.
+
+    A passage is cut to `longest` characters, so that teacher and student read the same.
+    """
     rows: dict[str, list[Row]] = {}
     for root in data:
-        passages = {one.id: one.content[:LONGEST_TEXT] for one in read_passages(root / "train.passages.jsonl")}
+        passages = {one.id: one.content[:longest] for one in read_passages(root / "train.passages.jsonl")}
         answers = read_qrels(root / "qrels.train.trec")
         english = {query.id: query.text for query in read_queries(root / "queries" / "en.train.tsv")}
         for lang in languages:
             path = root / "queries" / f"{lang}.train.tsv"
             if path.is_file():
-                rows.setdefault(lang, []).extend(
+                rows.setdefault(f"{root.name}/{lang}", []).extend(
                     Row(query.text, english[query.id], passages[answer])
                     for query in read_queries(path)
                     if query.id in english
@@ -63,19 +69,20 @@ def read_labelled(data: Iterable[Path], languages: Sequence[str]) -> dict[str, l
 
 
 def draw(rows: dict[str, list[Row]], count: int, seed: int) -> list[Row]:
-    """Draw `count` rows over the languages, each by the square root of what it has; in random order, by seed.
+    """Draw `count` rows over the sources, each by the square root of what it has; in random order, by seed.
 
-    A language gives its rows in shuffled rounds, so that none comes twice before all came once.
+    A source, such as a set in a language, gives its rows in shuffled rounds, so that none comes twice before all
+    came once.
     """
     chance = random.Random(seed)
-    languages = [lang for lang in sorted(rows) if rows[lang]]
-    if not languages:
+    sources = [source for source in sorted(rows) if rows[source]]
+    if not sources:
         return []
-    weights = [len(rows[lang]) ** 0.5 for lang in languages]
-    queues: dict[str, list[Row]] = {lang: [] for lang in languages}
+    weights = [len(rows[source]) ** 0.5 for source in sources]
+    queues: dict[str, list[Row]] = {source: [] for source in sources}
     drawn = []
-    for lang in chance.choices(languages, weights, k=count):
-        if not queues[lang]:
-            queues[lang] = chance.sample(rows[lang], len(rows[lang]))
-        drawn.append(queues[lang].pop())
+    for source in chance.choices(sources, weights, k=count):
+        if not queues[source]:
+            queues[source] = chance.sample(rows[source], len(rows[source]))
+        drawn.append(queues[source].pop())
     return drawn

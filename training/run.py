@@ -50,11 +50,11 @@ def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = la
         import torch
 
         torch.set_num_threads(recipe.threads)
-    parallel = read_parallel(recipe.data, recipe.languages)
+    parallel = read_parallel(recipe.data, recipe.languages, recipe.longest_pair)
     models = prepare_models(recipe, out, parallel, say)
     student = models.student
     teacher = TorchEncoder.load(models.teacher)
-    labelled = read_labelled(recipe.data, recipe.languages)
+    labelled = read_labelled(recipe.data, recipe.languages, recipe.longest_passage)
     for number, stage in enumerate(recipe.stages, start=1):
         say(f"stage {stage.name}")
         student = run_stage(
@@ -65,6 +65,7 @@ def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = la
                 parallel=parallel,
                 labelled=labelled,
                 seed=recipe.seed + number,
+                dropout=recipe.dropout,
             ),
             stage_folder(out, recipe, number - 1),
         )

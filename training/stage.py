@@ -24,6 +24,7 @@ from transformers.integrations import TensorBoardCallback
 
 from drdecr.encoder.settings import SETTINGS_FILE, read_settings
 from drdecr.encoder.torch_runtime import load_model
+from drdecr.encoder.two_stream import TwoStreamEncoder
 from drdecr.encoder.types import Encoder
 from drdecr.errors import InputError, UsageError
 from training.batches import InOrder, order_alike
@@ -33,9 +34,14 @@ from training.progress import StageProgress
 from training.recipe import LearningRates, Stage
 from training.rows import Row, draw
 from training.teacher import TeacherVectors
+from training.transfer.base import token_features
+from training.transfer.projection import fit_projection
 
 CALIBRATION_STEPS = 5
 FEWEST_STEPS = 10
+# Rows of each kind, and characters of a text, that show a projection where the token features lie.
+_REFIT_ROWS = 800
+_REFIT_CHARACTERS = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class StageInputs:
     parallel: Mapping[str, list[Row]]
     labelled: Mapping[str, list[Row]]
     seed: int
+    dropout: float = 0.0
 
 
 def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
@@ -60,8 +67,11 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
         return product
     folder.mkdir(parents=True, exist_ok=True)
     model = load_model(inputs.student, device=None)
-    # The trainer would make examples for a model card that is never written, with a progress bar of its own.
-    model.model_card_data.generate_widget_examples = False
+    # With one there, the trainer makes no examples for a model card that is never written.
+    model.model_card_data.widget = [{}]
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = inputs.dropout
     freeze(model, stage.learning_rates)
     settings = read_settings(inputs.student)
     weight = 0.0 if settings is None else settings.sentence_weight
@@ -88,11 +98,32 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         trainer.add_callback(TensorBoardCallback(writer))
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
+    if stage.refit_projection:
+        refit_projection(model, [row for some in rows.values() for row in some[:_REFIT_ROWS]])
     save_student(model, inputs.student, product)
     write_json(folder / "done.json", {"steps": steps, "history": trainer.state.log_history})
     shutil.rmtree(checkpoints, ignore_errors=True)
     shutil.rmtree(folder / "teacher", ignore_errors=True)
     return product
+
+
+def refit_projection(model: MultiVectorEncoder, rows: Sequence[Row]) -> None:
+    """Fit an embedded student's projection anew to the features that its streams give after training.
+
+    Leaves a student of another kind as it is.
+    """
+    encoder = model[0]
+    if not isinstance(encoder, TwoStreamEncoder):
+        return
+    encoder.eval()
+    linear = model[1].linear
+    sides = (
+        [text[:_REFIT_CHARACTERS] for text in texts]
+        for texts in zip(*((r.query, r.passage) for r in rows), strict=True)
+    )
+    queries, passages = (token_features(encoder, texts) for texts in sides)
+    with torch.no_grad():
+        linear.weight.copy_(fit_projection(queries, passages, linear.out_features))
 
 
 def freeze(model: MultiVectorEncoder, rates: LearningRates) -> None:

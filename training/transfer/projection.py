@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.losses.projection import neighbour_kd
 
-STEPS = 500
+STEPS = 400
 LEARNING_RATE = 2e-3
 TEMPERATURE = 0.03
 _TOKENS = 1024

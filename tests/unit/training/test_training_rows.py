@@ -9,7 +9,9 @@ import pytest
 from fabricated_data_set import make_data_set, translate
 
 from drdecr.errors import InputError
-from training.rows import LONGEST_TEXT, Row, draw, read_labelled, read_parallel
+from training.rows import Row, draw, read_labelled, read_parallel
+
+LONGEST = 200
 
 
 @pytest.fixture(scope="module")
@@ -22,27 +24,31 @@ def rows_of(**counts: int) -> dict[str, list[Row]]:
 
 
 def test_parallel_rows_ask_for_their_own_english(data: Path) -> None:
-    rows = read_parallel([data], ["de", "ru"])
-    assert list(rows) == ["de", "ru"]
-    assert len(rows["de"]) == len(rows["ru"]) == 36
+    rows = read_parallel([data], ["de", "ru"], LONGEST)
+    assert list(rows) == ["fabricated/de", "fabricated/ru"]
+    assert len(rows["fabricated/de"]) == len(rows["fabricated/ru"]) == 36
     english = "the music player is open"
-    assert rows["ru"][0] == Row(translate(english, "ru"), english, english)
+    assert rows["fabricated/ru"][0] == Row(translate(english, "ru"), english, english)
 
 
 def test_parallel_rows_of_several_sets_come_together(data: Path, tmp_path: Path) -> None:
     other = make_data_set(tmp_path / "other", ("de",))
-    rows = read_parallel([data, other], ["de", "ru"])
-    assert (len(rows["de"]), len(rows["ru"])) == (72, 36)
+    rows = read_parallel([data, other], ["de", "ru"], LONGEST)
+    assert {source: len(some) for source, some in rows.items()} == {
+        "fabricated/de": 36,
+        "fabricated/ru": 36,
+        "other/de": 36,
+    }
 
 
 def test_languages_that_no_set_has_are_an_error(data: Path) -> None:
-    assert list(read_parallel([data], ["xx", "de"])) == ["de"]
+    assert list(read_parallel([data], ["xx", "de"], LONGEST)) == ["fabricated/de"]
     with pytest.raises(InputError, match="no parallel pairs in xx, yy"):
-        read_parallel([data], ["xx", "yy"])
+        read_parallel([data], ["xx", "yy"], LONGEST)
 
 
 def test_labelled_rows_join_a_query_with_its_english_and_its_passage(data: Path) -> None:
-    rows = read_labelled([data], ["tr"])["tr"]
+    rows = read_labelled([data], ["tr"], LONGEST)["fabricated/tr"]
     assert len(rows) == 36
     assert rows[0].english == "music player"
     assert rows[0].query == translate("music player", "tr")
@@ -59,18 +65,19 @@ def test_labelled_rows_leave_out_what_has_no_partner(data: Path, tmp_path: Path)
         line for line in (root / "queries/en.train.tsv").read_text().splitlines() if not line.startswith("q4\t")
     ]
     (root / "queries/en.train.tsv").write_text("\n".join(english) + "\n")
-    rows = read_labelled([root], ["de"])["de"]
+    rows = read_labelled([root], ["de"], LONGEST)["partial/de"]
     assert [row.english for row in rows] == ["music player"] * 2
     assert ["player" in row.passage for row in rows] == [True, False]
     assert "a music editor for the desktop" in rows[1].passage
 
 
-def test_long_texts_are_cut(tmp_path: Path) -> None:
+def test_long_pairs_are_left_out_and_long_passages_cut(tmp_path: Path) -> None:
     root = make_data_set(tmp_path / "long", ("de",))
-    long = "word " * LONGEST_TEXT
-    (root / "pairs/de.tsv.gz").write_text(f"made\t{long}\t{long}\n")
-    row = read_parallel([root], ["de"])["de"][0]
-    assert len(row.query) == len(row.english) == len(row.passage) == LONGEST_TEXT
+    long = "word " * 10
+    (root / "pairs/de.tsv.gz").write_text(f"made\t{long}\tviele Worte\nmade\tshort\tkurz\n")
+    assert read_parallel([root], ["de"], 49)["long/de"] == [Row("kurz", "short", "short")]
+    assert len(read_parallel([root], ["de"], 50)["long/de"]) == 2
+    assert {len(row.passage) for row in read_labelled([root], ["de"], 7)["long/de"]} == {7}
 
 
 def test_drawing_is_the_same_for_the_same_seed_and_another_for_another() -> None:
