@@ -55,6 +55,8 @@ class Stage(_Part):
     """One stage of distillation. Its length is `steps`, or what fits into `minutes` on this machine.
 
     A batch is made of groups of `alike` rows with similar passages, so that its candidates are hard to tell apart.
+    `interpolate` takes that share of the way from the student before the stage to the one after it: less gained on
+    the stage's data, less lost on other text (Wortsman et al. 2022, WiSE-FT).
     `refit_projection` fits an embedded student's projection anew at the end, so that token neighbours stay.
     """
 
@@ -66,6 +68,7 @@ class Stage(_Part):
     alike: PositiveInt = 8
     labelled_share: float = Field(default=0.5, ge=0, le=1)
     learning_rates: LearningRates = LearningRates()
+    interpolate: float = Field(default=1.0, gt=0, le=1)
     refit_projection: bool = False
     warmup_share: float = Field(default=0.05, ge=0, lt=1)
     query_tokens: PositiveInt = 48

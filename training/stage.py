@@ -98,6 +98,7 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         trainer.add_callback(TensorBoardCallback(writer))
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
+    interpolate(model, load_model(inputs.student, device=None), stage.interpolate)
     if stage.refit_projection:
         refit_projection(model, [row for some in rows.values() for row in some[:_REFIT_ROWS]])
     save_student(model, inputs.student, product)
@@ -105,6 +106,14 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
     shutil.rmtree(checkpoints, ignore_errors=True)
     shutil.rmtree(folder / "teacher", ignore_errors=True)
     return product
+
+
+@torch.no_grad()
+def interpolate(model: MultiVectorEncoder, before: MultiVectorEncoder, share: float) -> None:
+    """Put each parameter at `share` of the way from what it was before the stage to what it is now."""
+    if share < 1:
+        for now, then in zip(model.parameters(), before.parameters(), strict=True):
+            now.copy_(torch.lerp(then.to(now.device), now, share))
 
 
 def refit_projection(model: MultiVectorEncoder, rows: Sequence[Row]) -> None:
@@ -122,8 +131,9 @@ def refit_projection(model: MultiVectorEncoder, rows: Sequence[Row]) -> None:
         for texts in zip(*((r.query, r.passage) for r in rows), strict=True)
     )
     queries, passages = (token_features(encoder, texts) for texts in sides)
+    fitted = fit_projection(queries, passages, linear.out_features)
     with torch.no_grad():
-        linear.weight.copy_(fit_projection(queries, passages, linear.out_features))
+        linear.weight.copy_(fitted)
 
 
 def freeze(model: MultiVectorEncoder, rates: LearningRates) -> None:

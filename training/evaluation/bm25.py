@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import bm25s
@@ -10,6 +11,9 @@ import numpy as np
 from drdecr.corpus import Passage, Query
 from training.evaluation.measures import Run
 from training.evaluation.words import words
+
+# The library sets its own logger to DEBUG when it is imported.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 
 class Bm25:

@@ -47,8 +47,8 @@ def inputs(two_stream_student: Path, tmp_path_factory: pytest.TempPathFactory) -
     return StageInputs(
         student=two_stream_student,
         teacher=TorchEncoder.load(teacher, device="cpu", threads=1),
-        parallel=read_parallel(data, ["de", "ru"]),
-        labelled=read_labelled(data, ["de", "ru"]),
+        parallel=read_parallel(data, ["de", "ru"], 1000),
+        labelled=read_labelled(data, ["de", "ru"], 1000),
         seed=5,
     )
 
@@ -260,3 +260,21 @@ def test_student_with_nothing_to_train_is_refused(two_stream_student: Path, plai
         freeze(load_model(two_stream_student, device="cpu"), frozen)
     with pytest.raises(UsageError, match="give encoder or projection"):
         freeze(load_model(plain_student, device="cpu"), frozen)
+
+
+def test_refitting_changes_the_projection_alone(inputs: StageInputs, finished: Path, tmp_path: Path) -> None:
+    stage = STAGE.model_copy(update={"refit_projection": True})
+    before, after = weights_of(finished / "student"), weights_of(run_stage(stage, inputs, tmp_path / "1-both"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"1_Dense/linear.weight"}
+
+
+def test_interpolation_goes_part_of_the_way(inputs: StageInputs, finished: Path, tmp_path: Path) -> None:
+    stage = STAGE.model_copy(update={"interpolate": 0.25})
+    between = run_stage(stage, inputs, tmp_path / "1-both")
+    weights = [
+        load_model(student, device="cpu").state_dict() for student in (inputs.student, finished / "student", between)
+    ]
+    for name, before in weights[0].items():
+        expected = torch.lerp(before, weights[1][name], 0.25) if before.is_floating_point() else before
+        torch.testing.assert_close(weights[2][name], expected, rtol=1e-5, atol=1e-6)
