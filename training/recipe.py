@@ -20,7 +20,15 @@ class _Part(BaseModel):
 
 
 class ObjectiveWeights(_Part):
-    """How much each objective counts in a stage, and the temperature of relevance KD."""
+    """How much each objective counts, and the constants of their formulas.
+
+    token_query: token KD of the foreign text against its English. token_passage: of the English text against
+    itself, which anchors the space of the passages. relevance: KL of the student's full relevance.
+    context_relevance: KL of the contextual stream's tokens alone, for a student that has one. sentence: KL of the
+    sentence vectors' dot product alone, for a student that has them. projection: KL of each query token's
+    cosines to the batch's passage tokens, before to after the projection; trains the projection alone.
+    temperature: of all softmaxes, over MaxSim divided by the number of query tokens.
+    """
 
     token_query: NonNegativeFloat = 0.5
     token_passage: NonNegativeFloat = 0.5

@@ -29,7 +29,7 @@ from drdecr.encoder.types import Encoder
 from drdecr.errors import InputError, UsageError
 from training.batches import InOrder, order_alike
 from training.checkpoints import MarksCheckpoints, last_whole_checkpoint, write_json
-from training.losses.distillation import DistillationLoss, Objectives
+from training.losses.distillation import DistillationLoss
 from training.progress import StageProgress
 from training.recipe import LearningRates, Stage
 from training.rows import Row, draw
@@ -80,7 +80,7 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
     rows, numbers = _draw_rows(stage, inputs, steps)
     with StageProgress(f"{stage.name}: teacher", len(numbers)) as bar:
         teacher = TeacherVectors.compute(inputs.teacher, list(numbers), folder / "teacher", progress=bar.advance)
-    loss = DistillationLoss(model, teacher, Objectives(**stage.objectives.model_dump()), weight)
+    loss = DistillationLoss(model, teacher, stage.objectives, weight)
     trainer = MultiVectorEncoderTrainer(
         model=model,
         args=_arguments(stage, inputs.seed, steps, folder, learning_rates(model, stage.learning_rates)),
@@ -275,7 +275,7 @@ def _seconds_a_step(
     rows, numbers = _draw_rows(stage, inputs, steps)
     teacher = TeacherVectors.compute(inputs.teacher, list(numbers), folder / "calibration")
     taught = (time.perf_counter() - started) / steps
-    loss = DistillationLoss(trial, teacher, Objectives(**stage.objectives.model_dump()), sentence_weight)
+    loss = DistillationLoss(trial, teacher, stage.objectives, sentence_weight)
     optimizer = torch.optim.AdamW([p for p in trial.parameters() if p.requires_grad], lr=1e-9)
     trial.train()
     elapsed: list[float] = []

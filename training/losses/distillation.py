@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,28 +13,8 @@ from drdecr.errors import ModelError
 from training.losses.projection import neighbour_kd
 from training.losses.relevance_kd import mean_maxsim, relevance_kd
 from training.losses.token_kd import token_kd
+from training.recipe import ObjectiveWeights
 from training.teacher import TeacherVectors
-
-
-@dataclass(frozen=True, slots=True)
-class Objectives:
-    """How much each objective counts, and the constants of their formulas.
-
-    token_query: token KD of the foreign text against its English. token_passage: of the English text against
-    itself, which anchors the space of the passages. relevance: KL of the student's full relevance.
-    context_relevance: KL of the contextual stream's tokens alone, for a student that has one. sentence: KL of the
-    sentence vectors' dot product alone, for a student that has them. projection: KL of each query token's
-    cosines to the batch's passage tokens, before to after the projection; trains the projection alone.
-    temperature: of all softmaxes, over MaxSim divided by the number of query tokens.
-    """
-
-    token_query: float = 0.5
-    token_passage: float = 0.5
-    relevance: float = 0.0
-    context_relevance: float = 0.0
-    sentence: float = 0.0
-    projection: float = 0.0
-    temperature: float = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +45,7 @@ class DistillationLoss(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, teacher: TeacherVectors, objectives: Objectives, sentence_weight: float = 0.0
+        self, model: nn.Module, teacher: TeacherVectors, objectives: ObjectiveWeights, sentence_weight: float = 0.0
     ) -> None:
         super().__init__()
         self.model = model
@@ -84,12 +64,12 @@ class DistillationLoss(nn.Module):
         )
         return {
             name: weight * getattr(self, f"_{name}")(query, passage)
-            for name, weight in asdict(self.objectives).items()
+            for name, weight in self.objectives.model_dump().items()
             if name != "temperature" and weight > 0
         }
 
     def get_config_dict(self) -> dict[str, Any]:
-        return asdict(self.objectives) | {"sentence_weight": self.sentence_weight}
+        return self.objectives.model_dump() | {"sentence_weight": self.sentence_weight}
 
     def _token_query(self, query: Side, passage: Side) -> Tensor:
         return _token_kd(query)

@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from drdecr.encoder.torch_runtime import load_model
 from drdecr.errors import ModelError
-from training.losses.distillation import DistillationLoss, Objectives
+from training.losses.distillation import DistillationLoss
 from training.losses.projection import neighbour_kd
 from training.losses.relevance_kd import mean_maxsim, relevance_kd
 from training.losses.token_kd import token_kd
-from training.recipe import LearningRates
+from training.recipe import LearningRates, ObjectiveWeights
 from training.stage import freeze
 from training.teacher import TeacherVectors
 
@@ -141,7 +141,7 @@ def features_of(model: MultiVectorEncoder) -> list[dict[str, Any]]:
 
 def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: TeacherVectors) -> None:
     weights = {"token_query": 0.5, "token_passage": 2.0, "relevance": 3.0, "context_relevance": 0.25}
-    objectives = Objectives(**weights, sentence=1.5, projection=4.0, temperature=0.1)
+    objectives = ObjectiveWeights(**weights, sentence=1.5, projection=4.0, temperature=0.1)
     with torch.no_grad():
         terms = DistillationLoss(student, teacher, objectives, sentence_weight=0.7)(features_of(student), LABELS)
         query, passage = (
@@ -173,7 +173,7 @@ def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: T
 
 
 def test_objective_without_a_weight_is_not_computed(student: MultiVectorEncoder, teacher: TeacherVectors) -> None:
-    loss = DistillationLoss(student, teacher, Objectives(token_query=1.0, token_passage=0.0))
+    loss = DistillationLoss(student, teacher, ObjectiveWeights(token_query=1.0, token_passage=0.0))
     assert list(loss(features_of(student), LABELS)) == ["token_query"]
 
 
@@ -189,7 +189,7 @@ def test_gradient_reaches_only_what_is_left_to_train(
     rates: LearningRates, trained: tuple[str, ...], student: MultiVectorEncoder, teacher: TeacherVectors
 ) -> None:
     freeze(student, rates)
-    reached = reached_by(Objectives(0.5, 0.5, 1.0, 1.0), student, teacher)
+    reached = reached_by(ObjectiveWeights(relevance=1.0, context_relevance=1.0), student, teacher)
     assert all(name.startswith(trained) for name in reached)
     assert all(any(name.startswith(part) for name in reached) for part in trained)
 
@@ -208,13 +208,13 @@ def test_objective_trains_its_part_alone(
     objective: str, trained: tuple[str, ...], student: MultiVectorEncoder, teacher: TeacherVectors
 ) -> None:
     freeze(student, LearningRates())
-    alone = Objectives(**{"token_query": 0.0, "token_passage": 0.0, objective: 1.0})
+    alone = ObjectiveWeights(**{"token_query": 0.0, "token_passage": 0.0, objective: 1.0})
     reached = reached_by(alone, student, teacher)
     assert all(name.startswith(trained) for name in reached)
     assert all(any(name.startswith(part) for name in reached) for part in trained)
 
 
-def reached_by(objectives: Objectives, student: MultiVectorEncoder, teacher: TeacherVectors) -> set[str]:
+def reached_by(objectives: ObjectiveWeights, student: MultiVectorEncoder, teacher: TeacherVectors) -> set[str]:
     """Return the parameters that have a gradient after one batch."""
     terms = DistillationLoss(student, teacher, objectives, 1.0)(features_of(student), LABELS)
     torch.stack(list(terms.values())).sum().backward()
@@ -225,7 +225,7 @@ def test_projection_objective_trains_the_projection_alone(
     student: MultiVectorEncoder, teacher: TeacherVectors
 ) -> None:
     freeze(student, LearningRates())
-    objectives = Objectives(token_query=0, token_passage=0, projection=1.0)
+    objectives = ObjectiveWeights(token_query=0, token_passage=0, projection=1.0)
     terms = DistillationLoss(student, teacher, objectives)(features_of(student), LABELS)
     terms["projection"].backward()
     reached = {name for name, one in student.named_parameters() if one.grad is not None and bool(one.grad.any())}
@@ -235,7 +235,7 @@ def test_projection_objective_trains_the_projection_alone(
 def test_sentence_objective_equals_the_divergence_of_the_dot_products(
     student: MultiVectorEncoder, teacher: TeacherVectors
 ) -> None:
-    objectives = Objectives(token_query=0, token_passage=0, sentence=2.0, temperature=0.1)
+    objectives = ObjectiveWeights(token_query=0, token_passage=0, sentence=2.0, temperature=0.1)
     terms = DistillationLoss(student, teacher, objectives)(features_of(student), LABELS)
     sides = [
         student(dict(one), task=task) for one, task in zip(features_of(student), ("query", "document"), strict=True)
@@ -249,7 +249,7 @@ def test_sentence_objective_equals_the_divergence_of_the_dot_products(
 def test_token_kd_between_different_widths_is_refused(student: MultiVectorEncoder) -> None:
     narrow = TeacherVectors(np.ones((6, 8), np.float16), np.arange(7))
     with pytest.raises(ModelError, match="32 dimensions, the teacher's 8"):
-        DistillationLoss(student, narrow, Objectives())(features_of(student), LABELS)
+        DistillationLoss(student, narrow, ObjectiveWeights())(features_of(student), LABELS)
 
 
 @pytest.mark.parametrize(
@@ -264,6 +264,6 @@ def test_objective_that_the_student_cannot_have_is_refused(
     objective: str, missing: str, plain_student: Path, teacher: TeacherVectors
 ) -> None:
     model = load_model(plain_student, device="cpu")
-    objectives = Objectives(**{"token_query": 0.0, "token_passage": 0.0, objective: 1.0})
+    objectives = ObjectiveWeights(**{"token_query": 0.0, "token_passage": 0.0, objective: 1.0})
     with pytest.raises(ModelError, match=f"gives no {missing}; give the objectives that need it the weight 0"):
         DistillationLoss(model, teacher, objectives)(features_of(model), LABELS)

@@ -23,7 +23,7 @@ from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.errors import InputError, UsageError
 from training import stage as stage_module
 from training.checkpoints import last_whole_checkpoint
-from training.losses.distillation import DistillationLoss, Objectives
+from training.losses.distillation import DistillationLoss
 from training.recipe import LearningRates, ObjectiveWeights, Stage
 from training.rows import read_labelled, read_parallel
 from training.stage import StageInputs, freeze, learning_rates, part_of, run_stage
@@ -247,7 +247,9 @@ def test_every_trained_parameter_has_the_rate_of_its_part(kind: str, request: py
     rates = LearningRates(context=1, embedding=2, encoder=3, projection=4)
     freeze(model, rates)
     patterns = learning_rates(model, rates)
-    loss = DistillationLoss(model, TeacherVectors(np.zeros((0, 8), np.float16), np.zeros(1, np.int64)), Objectives())
+    loss = DistillationLoss(
+        model, TeacherVectors(np.zeros((0, 8), np.float16), np.zeros(1, np.int64)), ObjectiveWeights()
+    )
     for name, parameter in loss.named_parameters():
         fits = [rate for pattern, rate in patterns.items() if re.search(pattern, name)]
         part = part_of(name.removeprefix("model."))
