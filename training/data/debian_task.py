@@ -96,7 +96,7 @@ def build_debian(packages: Sequence[Package], languages: Sequence[str], facts: M
             for package in learnable
             if package.name in by_id and not banned & paragraph_keys(by_id[package.name].text)
         ],
-        train=without_texts(train, banned),
+        train=without_texts(train, banned, by_id),
         test=test,
         pairs={lang: list(_pairs(learnable, lang, banned)) for lang in languages},
         facts={

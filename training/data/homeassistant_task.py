@@ -72,7 +72,7 @@ def build_homeassistant(
         passages=passages,
         demo=passages,
         train_passages=_train_passages(passages, held_integrations, banned),
-        train=without_texts((one for one in queries if text_key(one.english) not in held_labels), banned),
+        train=without_texts((one for one in queries if text_key(one.english) not in held_labels), banned, by_id),
         test=test,
         pairs={lang: list(_pairs(learnable, lang, banned)) for lang in languages},
         facts={

@@ -93,15 +93,18 @@ def held_out_texts(queries: Iterable[TaskQuery], passages: Mapping[str, Passage]
     return keys
 
 
-def without_texts(queries: Iterable[TaskQuery], banned: set[str]) -> list[TaskQuery]:
-    """Drop the queries, and the translations, that are among the banned texts."""
+def without_texts(
+    queries: Iterable[TaskQuery], banned: set[str], passages: Mapping[str, Passage]
+) -> list[TaskQuery]:
+    """Drop the queries, their translations and their answers that are, or hold, one of the banned texts."""
     kept = []
     for query in queries:
         if text_key(query.english) in banned:
             continue
         translations = {lang: text for lang, text in query.translations.items() if text_key(text) not in banned}
-        if translations:
-            kept.append(replace(query, translations=translations))
+        answers = tuple(one for one in query.answers if banned.isdisjoint(paragraph_keys(passages[one].text)))
+        if translations and answers:
+            kept.append(replace(query, translations=translations, answers=answers))
     return kept
 
 

@@ -11,7 +11,7 @@ from itertools import count, islice
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from drdecr.errors import FetchError
@@ -192,6 +192,7 @@ GERMAN = st.sampled_from([f"Werkzeug {n}" for n in range(12)] + ["tool 2", "It d
 
 
 @given(st.lists(st.tuples(SYNOPSES, PARAGRAPHS, GERMAN), min_size=1, max_size=60))
+@example([("tool 0", ["It does 3."], "Werkzeug 0"), ("tool 1", ["It does 0."], "It does 3.")])
 @settings(max_examples=60, deadline=None)
 def test_no_text_is_on_both_sides_whatever_packages_share(found: list[tuple[str, list[str], str]]) -> None:
     packages = [
