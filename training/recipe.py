@@ -13,6 +13,7 @@ from drdecr.errors import UsageError
 
 EMBEDDED = "embedded"
 RECIPES = Path(__file__).parent / "recipes"
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class _Part(BaseModel):
@@ -93,6 +94,8 @@ class Recipe(_Part):
     """A whole training run. Paths are relative to the working directory.
 
     `longest_pair` and `longest_passage` are in characters: longer pairs are left out, longer passages cut.
+    `precision` is what the models compute in; weights and losses always have 32 bits. `auto` takes bfloat16 where
+    the hardware multiplies it faster.
     """
 
     format: Literal[1] = 1
@@ -100,6 +103,7 @@ class Recipe(_Part):
     # What the libraries' generators take, with room for a number a stage.
     seed: int = Field(default=12345, ge=0, lt=2**31)
     threads: PositiveInt | None = None
+    precision: Precision = "auto"
     student: str = EMBEDDED
     teacher: str = EMBEDDED
     dim: PositiveInt = 128

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.errors import UsageError
+from training.precision import in_bfloat16
 from training.recipe import EMBEDDED, Recipe
 from training.rows import Row, draw, read_labelled, read_parallel
 from training.stage import StageInputs, run_stage
@@ -66,6 +67,7 @@ def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = la
                 labelled=labelled,
                 seed=recipe.seed + number,
                 dropout=recipe.dropout,
+                bfloat16=in_bfloat16(recipe.precision),
             ),
             stage_folder(out, recipe, number - 1),
         )

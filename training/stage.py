@@ -30,6 +30,7 @@ from drdecr.errors import InputError, UsageError
 from training.batches import InOrder, order_alike
 from training.checkpoints import MarksCheckpoints, last_whole_checkpoint, write_json
 from training.losses.distillation import DistillationLoss
+from training.precision import mixed
 from training.progress import StageProgress
 from training.recipe import LearningRates, Stage
 from training.rows import Row, draw
@@ -54,6 +55,7 @@ class StageInputs:
     labelled: Mapping[str, list[Row]]
     seed: int
     dropout: float = 0.0
+    bfloat16: bool = False
 
 
 def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
@@ -78,12 +80,12 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
 
     steps = _planned_steps(stage, inputs, model, weight, folder)
     rows, numbers = _draw_rows(stage, inputs, steps)
-    with StageProgress(f"{stage.name}: teacher", len(numbers)) as bar:
+    with StageProgress(f"{stage.name}: teacher", len(numbers)) as bar, mixed(bfloat16=inputs.bfloat16):
         teacher = TeacherVectors.compute(inputs.teacher, list(numbers), folder / "teacher", progress=bar.advance)
     loss = DistillationLoss(model, teacher, stage.objectives, weight)
     trainer = MultiVectorEncoderTrainer(
         model=model,
-        args=_arguments(stage, inputs.seed, steps, folder, learning_rates(model, stage.learning_rates)),
+        args=_arguments(stage, inputs, steps, folder, learning_rates(model, stage.learning_rates)),
         train_dataset={
             kind: _dataset(_ordered(some, numbers, teacher, stage, inputs.seed), numbers)
             for kind, some in rows.items()
@@ -221,7 +223,7 @@ def _ordered(
 
 
 def _arguments(
-    stage: Stage, seed: int, steps: int, folder: Path, rates: dict[str, float]
+    stage: Stage, inputs: StageInputs, steps: int, folder: Path, rates: dict[str, float]
 ) -> MultiVectorEncoderTrainingArguments:
     return MultiVectorEncoderTrainingArguments(
         output_dir=str(folder / "checkpoints"),
@@ -233,8 +235,9 @@ def _arguments(
         weight_decay=0.0,
         max_grad_norm=2.0,
         adam_epsilon=1e-8,
-        seed=seed,
-        data_seed=seed,
+        seed=inputs.seed,
+        data_seed=inputs.seed,
+        bf16=inputs.bfloat16,
         batch_sampler=InOrder,
         multi_dataset_batch_sampler=MultiDatasetBatchSamplers.PROPORTIONAL,
         max_length={"query": stage.query_tokens, "document": stage.passage_tokens},
@@ -273,29 +276,28 @@ def _seconds_a_step(
     steps = 2 * CALIBRATION_STEPS
     started = time.perf_counter()
     rows, numbers = _draw_rows(stage, inputs, steps)
-    teacher = TeacherVectors.compute(inputs.teacher, list(numbers), folder / "calibration")
+    with mixed(bfloat16=inputs.bfloat16):
+        teacher = TeacherVectors.compute(inputs.teacher, list(numbers), folder / "calibration")
     taught = (time.perf_counter() - started) / steps
     loss = DistillationLoss(trial, teacher, stage.objectives, sentence_weight)
-    optimizer = torch.optim.AdamW([p for p in trial.parameters() if p.requires_grad], lr=1e-9)
+    optimizer = torch.optim.AdamW([p for p in trial.parameters() if p.requires_grad], lr=1e-9, fused=True)
     trial.train()
     elapsed: list[float] = []
     for dataset in (_dataset(some, numbers) for some in rows.values()):
         for first in range(0, min(len(dataset), CALIBRATION_STEPS * stage.batch_size), stage.batch_size):
             started = time.perf_counter()
-            _step(trial, loss, optimizer, dataset[first : first + stage.batch_size], stage)
+            with mixed(bfloat16=inputs.bfloat16):
+                terms = _terms(trial, loss, dataset[first : first + stage.batch_size], stage)
+            optimizer.zero_grad()
+            sum(terms.values()).backward()
+            optimizer.step()
             elapsed.append(time.perf_counter() - started)
     shutil.rmtree(folder / "calibration", ignore_errors=True)
     # The first step pays for warming up.
     return sum(elapsed[1:]) / max(len(elapsed) - 1, 1) + taught
 
 
-def _step(
-    model: MultiVectorEncoder,
-    loss: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batch: Mapping[str, Any],
-    stage: Stage,
-) -> None:
+def _terms(model: MultiVectorEncoder, loss: nn.Module, batch: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
     device = model.device
     sides: Sequence[dict[str, Any]] = [
         model.preprocess(batch["query"], task="query", max_length=stage.query_tokens),
@@ -304,7 +306,5 @@ def _step(
     sides = [
         {key: value.to(device) if hasattr(value, "to") else value for key, value in one.items()} for one in sides
     ]
-    optimizer.zero_grad()
-    terms = loss(sides, torch.tensor(batch["label"]))
-    sum(terms.values()).backward()
-    optimizer.step()
+    terms: dict[str, Any] = loss(sides, torch.tensor(batch["label"]))
+    return terms

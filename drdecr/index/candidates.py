@@ -26,6 +26,8 @@ from drdecr.index.segment import Segment
 _SHORTLIST_FACTOR = 8
 # Up to here an exact search is as fast as a narrowed one.
 _SMALL_COLLECTION = 300
+# Of the passages that a filter keeps: so many get exact scores for each candidate before the filter narrows a search.
+_FILTERED_EXACT_FACTOR = 4
 _NPROBE = 16
 # Hits that a reader looks at: finding the best of them all takes fewer candidates than a run of a hundred.
 _A_PAGE = 20
@@ -63,21 +65,32 @@ class CandidateFinder:
         self._segment = segment
         self._scratch = threading.local()
 
-    def find(self, query: QueryLanes, effort: Effort, wanted: int) -> NDArray[np.int64]:
-        """Return the passages that deserve an exact score, at least `wanted` of them where there are so many."""
+    def find(
+        self, query: QueryLanes, effort: Effort, wanted: int, allowed: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """Return the passages that deserve an exact score, at least `wanted` of them where there are so many.
+
+        `allowed` (passages,) leaves out all others; few enough allowed passages are all returned, so that a narrow
+        filter is answered exactly.
+        """
         segment = self._segment
+        if allowed is not None:
+            kept = np.flatnonzero(allowed)
+            if effort.exact or len(kept) <= _FILTERED_EXACT_FACTOR * effort.candidates:
+                return kept
+            wanted = min(wanted, len(kept))
         if effort.exact:
             return np.arange(len(segment), dtype=np.int64)
         table = products(segment.centroids, query.blocks)
         nprobe = effort.nprobe
         while True:
-            met, sums = self._visit(table, query.tokens, nprobe)
+            met, sums = self._visit(table, query.tokens, nprobe, allowed)
             if len(met) >= wanted or nprobe == segment.lists:
                 break
             nprobe = min(4 * nprobe, segment.lists)
         met = _best(met, sums, _SHORTLIST_FACTOR * effort.candidates)
         if query.sentence is not None:
-            nearest = segment.nearest_sentences(query.sentence, effort.candidates, effort.nprobe)
+            nearest = segment.nearest_sentences(query.sentence, effort.candidates, effort.nprobe, allowed)
             met = np.union1d(met, nearest)
         if len(met) > effort.candidates:
             scores = np.empty(len(met), np.float32)
@@ -86,7 +99,7 @@ class CandidateFinder:
         return met
 
     def _visit(
-        self, table: NDArray[np.float32], tokens: int, nprobe: int
+        self, table: NDArray[np.float32], tokens: int, nprobe: int, allowed: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         segment = self._segment
         count = min(nprobe + 1, segment.lists)
@@ -102,6 +115,7 @@ class CandidateFinder:
             segment.token_bits,
             lists[:, :nprobe],
             gains,
+            allowed,
             marks,
             sums,
             met,

@@ -135,14 +135,15 @@ def visit_lists(
     token_bits: int,
     lists: Any,
     gains: Any,
+    allowed: Any,
     marks: Any,
     sums: Any,
     met: Any,
 ) -> int:
     """Add to every passage met in a query token's lists that token's best gain; return how many were met.
 
-    Shapes: lists and gains (tokens, n); marks (passages,) int32 and sums (passages,) float32, zero before;
-    met (passages,) int64, filled from the front.
+    Shapes: lists and gains (tokens, n); allowed (passages,) bool, or None for all; marks (passages,) int32 and
+    sums (passages,) float32, zero before; met (passages,) int64, filled from the front.
     """
     base = data.ctypes.data
     count = 0
@@ -153,6 +154,8 @@ def visit_lists(
             ids = base + starts[cell] + sizes[cell] * code_bytes
             for entry in range(sizes[cell]):
                 passage = load_int64(ids + 8 * entry) >> token_bits
+                if allowed is not None and not allowed[passage]:
+                    continue
                 mark = marks[passage]
                 if mark == token + 1:
                     continue

@@ -102,12 +102,16 @@ class Segment:
         decode_halves(self._sentences.view(np.uint8).reshape(-1), passages * bytes_each, vectors)
         return vectors
 
-    def nearest_sentences(self, sentence: NDArray[np.float32], count: int, nprobe: int) -> NDArray[np.int64]:
-        """Find the passages whose sentence vectors are nearest, by the 8-bit index."""
+    def nearest_sentences(
+        self, sentence: NDArray[np.float32], count: int, nprobe: int, allowed: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """Find the passages whose sentence vectors are nearest, by the 8-bit index; only `allowed` ones, if given."""
         assert self._sentence_index is not None
         faiss = load_faiss()
         count = min(count, len(self))
         params = faiss.SearchParametersIVF(nprobe=min(nprobe, self.record.sentence_lists))
+        if allowed is not None:
+            params.sel = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         _, found = self._sentence_index.search(sentence[None, :], count, params=params)
         nearest: NDArray[np.int64] = found[0]
         return nearest[nearest >= 0]

@@ -135,17 +135,24 @@ class Snapshot:
         return None
 
     def search(
-        self, queries: Encoded, k: int, params: SearchParams = _DEFAULT, *, times: StageTimes | None = None
+        self,
+        queries: Encoded,
+        k: int,
+        params: SearchParams = _DEFAULT,
+        *,
+        allowed: NDArray[np.bool_] | None = None,
+        times: StageTimes | None = None,
     ) -> list[list[Hit]]:
         """Return each query's best passages, best first, ties to the smaller position.
 
+        `allowed` (passages,), by position, leaves out all others.
         Raises: ModelMismatchError for queries of another dimension, or without the sentence vectors it needs.
         """
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}")
         self._check_queries(queries)
         times = times or StageTimes()
-        return [self._search_one(self._lanes(queries, i), k, params, times) for i in range(len(queries))]
+        return [self._search_one(self._lanes(queries, i), k, params, allowed, times) for i in range(len(queries))]
 
     def explain(self, query: Encoded, position: int, *, text: int = 0) -> list[TokenMatch]:
         """Say for each token of a query which token of a passage it found; nothing for a passage without tokens."""
@@ -178,9 +185,11 @@ class Snapshot:
             )
             lanes = query_lanes(tokens, sentence, self.spec.sentence_weight)
             for params in (SearchParams(nprobe=1, candidates=1), _DEFAULT):
-                self._search_one(lanes, 1, params, StageTimes())
+                self._search_one(lanes, 1, params, None, StageTimes())
 
-    def _search_one(self, query: QueryLanes, k: int, params: SearchParams, times: StageTimes) -> list[Hit]:
+    def _search_one(
+        self, query: QueryLanes, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None, times: StageTimes
+    ) -> list[Hit]:
         if query.tokens == 0:
             return []
         positions: list[NDArray[np.int64]] = []
@@ -189,7 +198,8 @@ class Snapshot:
             if len(segment) == 0:
                 continue
             started = time.perf_counter()
-            found = finder.find(query, effort_for(segment, params, k), min(k, len(segment)))
+            own = None if allowed is None else allowed[base : base + len(segment)]
+            found = finder.find(query, effort_for(segment, params, k), min(k, len(segment)), own)
             found = found[segment.offsets[found + 1] > segment.offsets[found]]
             narrowed = time.perf_counter()
             scores.append(relevance(segment, query, found))

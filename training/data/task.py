@@ -93,9 +93,7 @@ def held_out_texts(queries: Iterable[TaskQuery], passages: Mapping[str, Passage]
     return keys
 
 
-def without_texts(
-    queries: Iterable[TaskQuery], banned: set[str], passages: Mapping[str, Passage]
-) -> list[TaskQuery]:
+def without_texts(queries: Iterable[TaskQuery], banned: set[str], passages: Mapping[str, Passage]) -> list[TaskQuery]:
     """Drop the queries, their translations and their answers that are, or hold, one of the banned texts."""
     kept = []
     for query in queries:

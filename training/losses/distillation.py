@@ -29,10 +29,13 @@ class Side:
     def mask(self) -> Tensor:
         return self.features["attention_mask"].bool()
 
+    def __contains__(self, key: str) -> bool:
+        return key in self.features
+
     def __getitem__(self, key: str) -> Tensor:
         if key not in self.features:
             raise ModelError(f"this student gives no {key}; give the objectives that need it the weight 0")
-        return self.features[key]
+        return self.features[key].float()
 
 
 class DistillationLoss(nn.Module):
@@ -62,11 +65,13 @@ class DistillationLoss(nn.Module):
             Side(features, *self.teacher.padded(labels[:, side].tolist(), device))
             for side, features in enumerate(encoded)
         )
-        return {
-            name: weight * getattr(self, f"_{name}")(query, passage)
-            for name, weight in self.objectives.model_dump().items()
-            if name != "temperature" and weight > 0
-        }
+        # The model may run in 16 bits; what is compared at a temperature of 0.05 needs 32.
+        with torch.autocast(device.type, enabled=False):
+            return {
+                name: weight * getattr(self, f"_{name}")(query, passage)
+                for name, weight in self.objectives.model_dump().items()
+                if name != "temperature" and weight > 0
+            }
 
     def get_config_dict(self) -> dict[str, Any]:
         return self.objectives.model_dump() | {"sentence_weight": self.sentence_weight}
@@ -118,7 +123,7 @@ def _sentence_scores(query: Side, passage: Side) -> Tensor:
 
 
 def _token_kd(side: Side) -> Tensor:
-    tokens = side.features.get("context_embeddings", side.features["token_embeddings"])
+    tokens = side["context_embeddings" if "context_embeddings" in side else "token_embeddings"]
     if tokens.shape[-1] != side.teacher.shape[-1]:
         raise ModelError(
             f"token KD: the student's tokens have {tokens.shape[-1]} dimensions, the teacher's "

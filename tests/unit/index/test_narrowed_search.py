@@ -114,3 +114,22 @@ def test_knobs_below_one_are_refused(params: dict[str, int]) -> None:
 def test_k_below_one_is_refused(snapshot: Snapshot, sentence_dim: int) -> None:
     with pytest.raises(UsageError, match="k must be at least 1"):
         snapshot.search(encoded([3], 32, sentence_dim), 0)
+
+
+@pytest.mark.parametrize("every", [2, 700])
+def test_search_among_allowed_passages_finds_the_best_of_those(
+    snapshot: Snapshot, sentence_dim: int, every: int
+) -> None:
+    queries = clustered(20, 100, 8, sentence_dim)
+    allowed = np.arange(1500) % every == 0
+    truth = [[hit for hit in hits if allowed[hit.position]][:10] for hits in snapshot.search(queries, 1500, EXACT)]
+    assert snapshot.search(queries, 10, EXACT, allowed=allowed) == truth
+    found = snapshot.search(queries, 10, NARROW, allowed=allowed)
+    assert all(allowed[hit.position] for hits in found for hit in hits)
+    shared = sum(len(set(a) & set(b)) for a, b in zip(truth, found, strict=True))
+    assert shared >= (0.95 if every == 2 else 1) * sum(map(len, truth))
+
+
+def test_search_with_nothing_allowed_has_no_hits(snapshot: Snapshot, sentence_dim: int) -> None:
+    nothing = np.zeros(1500, np.bool_)
+    assert snapshot.search(clustered(1, 100, 9, sentence_dim), 10, NARROW, allowed=nothing) == [[]]

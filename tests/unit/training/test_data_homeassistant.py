@@ -131,7 +131,9 @@ BODIES = st.sampled_from([f"It does {n}." for n in range(8)] + ["First.\n\nIt do
 
 @given(
     st.lists(
-        st.lists(st.tuples(LABELS, BODIES, st.sampled_from(["eins", "zwei", "It does 3.", "Start", "vier"])), max_size=4),
+        st.lists(
+            st.tuples(LABELS, BODIES, st.sampled_from(["eins", "zwei", "It does 3.", "Start", "vier"])), max_size=4
+        ),
         min_size=1,
         max_size=40,
     )
