@@ -25,13 +25,23 @@ Advance = Callable[[int], None]
 _CHUNK_VECTORS = 2**16
 
 
-def write_token_index(directory: Path, vectors: NDArray[Any], codec: Codec, advance: Advance) -> int:
-    """Write the token files of a segment from vectors (tokens, dim); return the number of inverted lists."""
+def write_token_index(
+    directory: Path,
+    vectors: NDArray[Any],
+    codec: Codec,
+    advance: Advance,
+    centroids: NDArray[np.float32] | None = None,
+) -> int:
+    """Write the token files of a segment from vectors (tokens, dim); return the number of inverted lists.
+
+    Trains centroids where none are given.
+    """
     offsets = np.load(directory / OFFSETS, mmap_mode="r")
     longest = int(np.diff(offsets).max(initial=0))
     if longest >= 2**TOKEN_BITS:
         raise InputError(f"a passage has {longest} token vectors; at most {2**TOKEN_BITS - 1} are supported")
-    centroids = train_centroids(vectors, token_lists(len(vectors)))
+    if centroids is None:
+        centroids = train_centroids(vectors, token_lists(len(vectors)))
     sizes = _write_cells(directory / CELLS, vectors, centroids, advance)
     cells = np.load(directory / CELLS, mmap_mode="r")
     _write_ranks(directory / RANKS, cells, sizes)

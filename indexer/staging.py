@@ -34,7 +34,7 @@ def staged_directory(out: Path, *, force: bool) -> Iterator[Path]:
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that is to be replaced
     _check_target(out, force=force)
-    with _named_trouble(out):
+    with named_trouble(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(out)
         partial = out.with_name(f".{out.name}.building-{uuid.uuid4().hex[:12]}")
@@ -123,8 +123,11 @@ def _sync_tree(directory: Path) -> None:
 
 
 @contextmanager
-def _named_trouble(out: Path) -> Iterator[None]:
-    """Turn what a file system or SQLite reports into one line that says what to do."""
+def named_trouble(out: Path) -> Iterator[None]:
+    """Turn what a file system or SQLite reports about writing `out` into one line that says what to do.
+
+    Raises: ResourceError for a full disk, SnapshotError for everything else.
+    """
     try:
         yield
     except OSError as problem:
@@ -140,5 +143,7 @@ def _named_trouble(out: Path) -> Iterator[None]:
 def _full(out: Path) -> str:
     with suppress(OSError):
         free = shutil.disk_usage(out.parent).free
-        return f"the disk of {out.parent} is full: the build needs more than the {free / 2**20:.0f} MiB that are free"
+        return (
+            f"the disk of {out.parent} is full: {out.name} needs more than the {free / 2**20:.0f} MiB that are free"
+        )
     return f"the disk of {out.parent} is full"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from drdecr.encoder.types import EncoderSpec
 from drdecr.errors import SnapshotCorruptError, SnapshotError
 
 MANIFEST = "manifest.json"
+PARTIAL = ".partial"
 FORMAT_VERSION = 1
 
 _HASH_BLOCK_BYTES = 2**20
@@ -72,6 +74,15 @@ class CodecRecord(_Record):
     code_bytes: int = Field(ge=1)
 
 
+class TombstoneRecord(_Record):
+    """The file of a segment's deleted positions, how many there are, and how many tokens those passages have."""
+
+    path: RelativePath
+    passages: int = Field(ge=1)
+    tokens: int = Field(ge=0)
+    file: FileRecord
+
+
 class SegmentRecord(_Record):
     """An immutable part of a snapshot: a directory, its sizes and its files.
 
@@ -87,19 +98,43 @@ class SegmentRecord(_Record):
     token_bits: int = Field(ge=1, le=40)
     codec: CodecRecord
     files: dict[RelativePath, FileRecord]
+    tombstones: TombstoneRecord | None = None
+
+    @property
+    def deleted(self) -> int:
+        return 0 if self.tombstones is None else self.tombstones.passages
+
+    @property
+    def live_tokens(self) -> int:
+        return self.tokens - (0 if self.tombstones is None else self.tombstones.tokens)
+
+    def paths(self) -> Iterator[tuple[str, FileRecord]]:
+        """Yield every file that the segment needs, by its path in the snapshot."""
+        for name, record in self.files.items():
+            yield f"{self.directory}/{name}", record
+        if self.tombstones is not None:
+            yield self.tombstones.path, self.tombstones.file
 
 
 class Manifest(_Record):
-    """All that a reader must know before it opens a file; `version` is not stored twice but derived."""
+    """All that a reader must know before it opens a file; `version` is not stored twice but derived.
+
+    A change publishes a new generation; a build's is the first. `passages` and `tokens` count the deleted too.
+    """
 
     format_version: int
     written_by: str
     student: StudentRecord
     segments: list[SegmentRecord]
+    generation: int = Field(default=1, ge=1)
 
     @property
     def passages(self) -> int:
         return sum(segment.passages for segment in self.segments)
+
+    @property
+    def deleted(self) -> int:
+        return sum(segment.deleted for segment in self.segments)
 
     @property
     def tokens(self) -> int:
@@ -107,31 +142,36 @@ class Manifest(_Record):
 
     @property
     def size_bytes(self) -> int:
-        return sum(file.size_bytes for segment in self.segments for file in segment.files.values())
+        return sum(record.size_bytes for record in self.paths().values())
 
     @property
     def version(self) -> str:
-        return _checksum(self.model_dump(mode="json"))
+        return _checksum(_record_of(self))
+
+    def paths(self) -> dict[str, FileRecord]:
+        """Return every file that the snapshot needs, by its path in the snapshot."""
+        return dict(item for segment in self.segments for item in segment.paths())
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
+def write_manifest(directory: Path, manifest: Manifest, *, name: str = MANIFEST) -> None:
     """Write the manifest by atomic rename, so that it is there whole or not at all."""
-    partial = directory / (MANIFEST + ".partial")
+    path = directory / name
+    partial = path.with_name(path.name + PARTIAL)
     with partial.open("w", encoding="utf-8") as file:
         file.write(_render(manifest))
         file.flush()
         os.fsync(file.fileno())
-    partial.rename(directory / MANIFEST)
-    sync_directory(directory)
+    partial.rename(path)
+    sync_directory(path.parent)
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Read and check a snapshot's manifest.
+def read_manifest(directory: Path, *, name: str = MANIFEST) -> Manifest:
+    """Read and check a snapshot's manifest; `name` may be that of an earlier generation.
 
     Raises: SnapshotError for a directory that is no snapshot or of a newer format, SnapshotCorruptError for a
     manifest whose bytes were changed.
     """
-    path = directory / MANIFEST
+    path = directory / name
     try:
         text = path.read_bytes().decode("utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -181,8 +221,14 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def _record_of(manifest: Manifest) -> dict[str, object]:
+    # Fields younger than format 1 have defaults, and are left out where they hold them: what an older program wrote
+    # keeps its version.
+    return manifest.model_dump(mode="json", exclude_defaults=True)
+
+
 def _render(manifest: Manifest) -> str:
-    record = manifest.model_dump(mode="json")
+    record = _record_of(manifest)
     return _text_of({**record, "checksum": _checksum(record)})
 
 

@@ -79,13 +79,22 @@ class PassageStore:
         rows = self._rows("SELECT position FROM passages WHERE id = ?", (passage_id,))
         return int(rows[0][0]) if rows else None
 
-    def by_id(self, ids: Sequence[str]) -> dict[str, Passage]:
-        """Read passages; an id that is not there is left out."""
+    def positions(self, ids: Sequence[str]) -> dict[str, int]:
+        """Find the positions of ids; an id that is not there is left out."""
+        found: dict[str, int] = {}
+        for part in _parts(ids):
+            marks = ",".join("?" * len(part))
+            found.update(self._rows(f"SELECT id, position FROM passages WHERE id IN ({marks})", part))
+        return found
+
+    def by_id(self, ids: Sequence[str], live: NDArray[np.bool_] | None = None) -> dict[str, Passage]:
+        """Read passages; an id that is not there, or not `live` (passages,), is left out."""
         found: dict[str, Passage] = {}
         for part in _parts(ids):
             marks = ",".join("?" * len(part))
             for row in self._rows(f"SELECT {_COLUMNS} FROM passages WHERE id IN ({marks})", part):
-                found[row[1]] = _passage(row)
+                if live is None or live[row[0]]:
+                    found[row[1]] = _passage(row)
         return found
 
     def ids(self, positions: Sequence[int]) -> list[str]:

@@ -19,6 +19,7 @@ from drdecr.index.faiss_install import load_faiss
 from drdecr.index.kernels import decode_halves, locate_tokens
 from drdecr.index.manifest import SegmentRecord
 from drdecr.index.passages import PassageStore
+from drdecr.index.tombstones import read_live
 
 TOKENS = "tokens.faiss"
 LISTS = "lists.npy"
@@ -50,7 +51,7 @@ class Segment:
             self.offsets: NDArray[np.int64] = _mapped(directory / OFFSETS)
             self.cells: NDArray[Any] = _mapped(directory / CELLS)
             self.ranks: NDArray[Any] = _mapped(directory / RANKS)
-            self.centroids = _centroids(directory / TOKENS)
+            self.centroids = read_centroids(directory / TOKENS)
             self._sentences = self._sentence_index = None
             if record.sentence_lists:
                 self._sentences = _mapped(directory / SENTENCES)
@@ -61,6 +62,7 @@ class Segment:
             ) from None
         self.starts: NDArray[np.int64] = np.ascontiguousarray(lists[:, 0])
         self.sizes: NDArray[np.int64] = np.ascontiguousarray(lists[:, 1])
+        self.live = read_live(root, record)
         self.store = PassageStore(directory / PASSAGES)
         self._check(directory)
 
@@ -70,6 +72,10 @@ class Segment:
     @property
     def lists(self) -> int:
         return self.record.lists
+
+    def holds(self, position: int) -> bool:
+        """Tell whether the passage at a position of this segment was not deleted."""
+        return self.live is None or bool(self.live[position])
 
     def close(self) -> None:
         self.store.close()
@@ -139,7 +145,8 @@ def _mapped_index(path: Path) -> Any:
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
 
 
-def _centroids(path: Path) -> NDArray[np.float32]:
+def read_centroids(path: Path) -> NDArray[np.float32]:
+    """Return the centroids of a FAISS IVF file, (lists, dim)."""
     index = _mapped_index(path)
     # `index` must outlive the quantizer that it owns.
     quantizer = load_faiss().downcast_index(index.quantizer)
