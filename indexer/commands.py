@@ -1,4 +1,4 @@
-"""`drdecr index`: build, verify and inspect snapshots."""
+"""`drdecr index`: build, change, verify and inspect snapshots."""
 
 from __future__ import annotations
 
@@ -11,26 +11,35 @@ import click
 from drdecr.errors import SnapshotCorruptError, UsageError
 from drdecr.index.codec import BITS
 from indexer.build import BuildReport, build, build_from_vectors
+from indexer.change_commands import (
+    AnyPath,
+    FilePath,
+    add_command,
+    delete_command,
+    print_losses,
+    rollback_command,
+)
 from indexer.inspect import damaged_files, describe
 from indexer.progress import BarProgress
-
-_FilePath = click.Path(path_type=Path, exists=True, dir_okay=False)
-_AnyPath = click.Path(path_type=Path)
 
 
 @click.group()
 def index() -> None:
-    """Build, verify and inspect snapshots.
+    """Build, change, verify and inspect snapshots.
 
     Example: drdecr index build --student student --passages passages.jsonl --out snapshot
     """
 
 
+for _command in (add_command, delete_command, rollback_command):
+    index.add_command(_command)
+
+
 @index.command(name="build")
-@click.option("--student", type=_AnyPath, help="Student directory that encodes the passages.")
-@click.option("--passages", type=_FilePath, help="Passages: JSONL or DPR's TSV, gzip allowed.")
-@click.option("--vectors", type=_FilePath, help="An .npz of `drdecr encode`, instead of student and passages.")
-@click.option("--out", type=_AnyPath, required=True, help="Where the snapshot goes.")
+@click.option("--student", type=AnyPath, help="Student directory that encodes the passages.")
+@click.option("--passages", type=FilePath, help="Passages: JSONL or DPR's TSV, gzip allowed.")
+@click.option("--vectors", type=FilePath, help="An .npz of `drdecr encode`, instead of student and passages.")
+@click.option("--out", type=AnyPath, required=True, help="Where the snapshot goes.")
 @click.option("--bits", type=click.Choice([str(bits) for bits in BITS]), default="16", show_default=True)
 @click.option("--sentence-weight", type=float, help="With --vectors: weight of the sentence vectors.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the encoder; the default is its own.")
@@ -80,7 +89,7 @@ def build_command(
 
 
 @index.command()
-@click.argument("snapshot", type=_AnyPath)
+@click.argument("snapshot", type=AnyPath)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(snapshot: Path, as_json: bool) -> None:
     """Hash every file of a snapshot and name those that are damaged.
@@ -97,7 +106,7 @@ def verify(snapshot: Path, as_json: bool) -> None:
 
 
 @index.command()
-@click.argument("snapshot", type=_AnyPath)
+@click.argument("snapshot", type=AnyPath)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def info(snapshot: Path, as_json: bool) -> None:
     """Say what a snapshot holds, how large it is and which student built it.
@@ -121,11 +130,4 @@ def _report(report: BuildReport, *, as_json: bool) -> None:
         f"{report.out}: {report.passages} passages, {report.tokens} token vectors in {report.lists} lists, "
         f"{report.size_bytes / 1e6:.1f} MB, {report.seconds:.1f} s, version {report.version[:12]}"
     )
-    if report.skipped_lines:
-        click.echo(
-            f"{report.skipped_lines} bad lines were skipped; the first: {report.skipped_messages[0]}", err=True
-        )
-    if report.without_tokens:
-        click.echo(f"{report.without_tokens} passages have no token vectors and can never be found", err=True)
-    if report.truncated:
-        click.echo(f"{report.truncated} passages were longer than the student reads and were cut", err=True)
+    print_losses(report)
