@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -18,7 +18,7 @@ from drdecr.index.backend import Hit, SearchParams, StageTimes
 from drdecr.index.candidates import CandidateFinder, effort_for
 from drdecr.index.compatibility import require_student, require_vectors
 from drdecr.index.lanes import LANES, MAX_REGISTERS
-from drdecr.index.manifest import Manifest, read_manifest, record_file
+from drdecr.index.manifest import FileRecord, Manifest, read_manifest, record_file
 from drdecr.index.score import QueryLanes, lane_blocks, products, query_lanes, relevance
 from drdecr.index.segment import Segment
 
@@ -47,17 +47,18 @@ class Snapshot:
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
 
     @classmethod
-    def open(cls, path: str | Path, *, verify: bool = False) -> Snapshot:
+    def open(cls, path: str | Path, *, verify: bool = False, known: Manifest | None = None) -> Snapshot:
         """Open a snapshot; its data stay on disk until they are touched.
 
-        `verify` reads and hashes every byte first; without it only names and sizes are checked.
+        `verify` reads and hashes every byte first; without it only names and sizes are checked. It passes over the
+        files that `known` names too: the manifest of an earlier generation that was verified.
         Raises: SnapshotError for a directory that is no snapshot, SnapshotCorruptError for a damaged one.
         """
         path = Path(path)
         while True:
             manifest = read_manifest(path)
             try:
-                snapshot = cls._open_version(path, manifest, verify=verify)
+                snapshot = cls._open_version(path, manifest, verify=verify, known=known)
             except SnapshotError:
                 if read_manifest(path) == manifest:
                     raise
@@ -68,8 +69,8 @@ class Snapshot:
             # The snapshot was replaced while its files were being opened: begin again with the new one.
 
     @classmethod
-    def _open_version(cls, path: Path, manifest: Manifest, *, verify: bool) -> Snapshot:
-        damage = find_damage(path, manifest, hashes=verify)
+    def _open_version(cls, path: Path, manifest: Manifest, *, verify: bool, known: Manifest | None) -> Snapshot:
+        damage = find_damage(path, manifest, hashes=verify, known=known)
         if damage:
             raise SnapshotCorruptError(f"{path} is damaged: {'; '.join(damage)}; build or restore it again")
         return cls(path, manifest)
@@ -261,17 +262,20 @@ class Snapshot:
                 )
 
 
-def find_damage(path: Path, manifest: Manifest, *, hashes: bool) -> list[str]:
-    """Compare a snapshot's files with its manifest and describe each difference; `hashes` reads every byte."""
-    return list(_damage(path, manifest, hashes=hashes))
+def find_damage(path: Path, manifest: Manifest, *, hashes: bool, known: Manifest | None = None) -> list[str]:
+    """Compare a snapshot's files with its manifest and describe each difference.
+
+    `hashes` reads every byte, but for those of files that the manifest `known` names with the same checksum.
+    """
+    return list(_damage(path, manifest, {} if known is None else known.paths(), hashes=hashes))
 
 
-def _damage(path: Path, manifest: Manifest, *, hashes: bool) -> Iterable[str]:
+def _damage(path: Path, manifest: Manifest, known: Mapping[str, FileRecord], *, hashes: bool) -> Iterable[str]:
     for name, record in manifest.paths().items():
         file = path / name
         if not file.is_file():
             yield f"{file} is missing"
         elif file.stat().st_size != record.size_bytes:
             yield f"{file} has {file.stat().st_size} bytes instead of {record.size_bytes}"
-        elif hashes and record_file(file) != record:
+        elif hashes and known.get(name) != record and record_file(file) != record:
             yield f"{file} has other contents than when it was written (SHA-256 differs)"
