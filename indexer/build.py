@@ -13,25 +13,28 @@ from drdecr import __version__
 from drdecr.corpus import SkippedLines
 from drdecr.encoder.types import Encoder, EncoderSpec
 from drdecr.errors import UsageError
-from drdecr.index.codec import BITS, HalfCodec
+from drdecr.index.codec import BITS
 from drdecr.index.manifest import (
     FORMAT_VERSION,
     FileRecord,
     Manifest,
+    QuantizerRecord,
     SegmentRecord,
     StudentRecord,
     record_file,
     write_manifest,
 )
 from drdecr.index.passages import PassageWriter
+from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import PASSAGES
 from drdecr.index.vector_file import VectorFile
-from indexer.segment_writer import TOKEN_BITS, write_sentence_index, write_token_index
+from indexer.segment_writer import train_quantizer, write_sentence_index, write_token_index
 from indexer.sources import EncodedFile, Source, VectorSource
 from indexer.spool import Spool
 from indexer.staging import staged_directory
 
 FIRST_SEGMENT = "segments/000001"
+FIRST_QUANTIZER = "quantizers/000001"
 
 
 class BuildProgress(Protocol):
@@ -108,16 +111,14 @@ def _build(
         raise UsageError(f"--bits must be one of {', '.join(map(str, BITS))}, got {bits}")
     started = time.monotonic()
     with staged_directory(out, force=force) as partial:
-        directory = partial / FIRST_SEGMENT
-        directory.mkdir(parents=True)
-        segment, spool = _write_segment(directory, source, progress)
+        quantizer, segment, spool = _write_segment(partial, source, bits, progress)
         advance = progress.stage("Hashing", None, "B")
-        files = {path.name: _hashed(path, advance) for path in sorted(directory.iterdir())}
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             written_by=f"drdecr {__version__}",
             student=StudentRecord.of(source.spec),
-            segments=[segment.model_copy(update={"files": files})],
+            quantizers=[quantizer.model_copy(update={"files": _hashed(partial / quantizer.directory, advance)})],
+            segments=[segment.model_copy(update={"files": _hashed(partial / segment.directory, advance)})],
         )
         write_manifest(partial, manifest)
     return BuildReport(
@@ -125,7 +126,7 @@ def _build(
         version=manifest.version,
         passages=manifest.passages,
         tokens=manifest.tokens,
-        lists=segment.lists,
+        lists=quantizer.lists,
         size_bytes=manifest.size_bytes,
         without_tokens=spool.without_tokens,
         truncated=spool.truncated,
@@ -135,34 +136,36 @@ def _build(
     )
 
 
-def _write_segment(directory: Path, source: Source, progress: BuildProgress) -> tuple[SegmentRecord, Spool]:
+def _write_segment(
+    root: Path, source: Source, bits: int, progress: BuildProgress
+) -> tuple[QuantizerRecord, SegmentRecord, Spool]:
     spec: EncoderSpec = source.spec
-    codec = HalfCodec(spec.dim)
+    directory = root / FIRST_SEGMENT
+    directory.mkdir(parents=True)
     with closing(PassageWriter(directory / PASSAGES)) as passages:
         source.store_passages(passages, progress.stage("Reading", None, "passages"))
         advance = progress.stage("Encoding", passages.count, "passages")
         with Spool(directory, spec, passages) as spool:
             for encoded in source.encoded(passages, advance):
                 spool.append(encoded)
-    lists = write_token_index(
-        directory, spool.vectors(), codec, progress.stage("Indexing", spool.tokens, "token vectors")
-    )
+    vectors = spool.vectors()
+    advance = progress.stage("Indexing", spool.tokens, "token vectors")
+    record = train_quantizer(root, FIRST_QUANTIZER, vectors, bits)
+    write_token_index(directory, vectors, Quantizer(root, record, spec.dim), advance)
     spool.remove()
     sentences = write_sentence_index(directory) if spec.sentence_dim else 0
     segment = SegmentRecord(
         directory=FIRST_SEGMENT,
+        quantizer=FIRST_QUANTIZER,
         passages=passages.count,
         tokens=spool.tokens,
-        lists=lists,
         sentence_lists=sentences,
-        token_bits=TOKEN_BITS,
-        codec=codec.record,
         files={},
     )
-    return segment, spool
+    return record, segment, spool
 
 
-def _hashed(path: Path, advance: Callable[[int], None]) -> FileRecord:
-    record = record_file(path)
-    advance(record.size_bytes)
-    return record
+def _hashed(directory: Path, advance: Callable[[int], None]) -> dict[str, FileRecord]:
+    files = {path.name: record_file(path) for path in sorted(directory.iterdir())}
+    advance(sum(file.size_bytes for file in files.values()))
+    return files

@@ -10,9 +10,9 @@ import hashlib
 import json
 import os
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drdecr.encoder.types import EncoderSpec
 from drdecr.errors import SnapshotCorruptError, SnapshotError
@@ -72,21 +72,30 @@ class CodecRecord(_Record):
     code_bytes: int = Field(ge=1)
 
 
-class SegmentRecord(_Record):
-    """An immutable part of a snapshot: a directory, its sizes and its files.
-
-    Positions in the snapshot count through the segments in their order. A FAISS id is
-    (passage's position in the segment << token_bits) + token's position in the passage.
-    """
+class PartRecord(_Record):
+    """A directory of a snapshot and its files."""
 
     directory: RelativePath
+    files: dict[RelativePath, FileRecord]
+
+
+class QuantizerRecord(PartRecord):
+    """Centroids and trained codec, which segments share."""
+
+    lists: int = Field(ge=1)
+    codec: CodecRecord
+
+
+class SegmentRecord(PartRecord):
+    """An immutable part of a snapshot: its sizes, and the directory of its quantiser.
+
+    Positions in the snapshot count through the segments in their order.
+    """
+
+    quantizer: RelativePath
     passages: int = Field(ge=0)
     tokens: int = Field(ge=0)
-    lists: int = Field(ge=1)
     sentence_lists: int = Field(ge=0)
-    token_bits: int = Field(ge=1, le=40)
-    codec: CodecRecord
-    files: dict[RelativePath, FileRecord]
 
 
 class Manifest(_Record):
@@ -95,7 +104,21 @@ class Manifest(_Record):
     format_version: int
     written_by: str
     student: StudentRecord
+    quantizers: list[QuantizerRecord]
     segments: list[SegmentRecord]
+
+    @model_validator(mode="after")
+    def _quantizers_are_here(self) -> Self:
+        here = {quantizer.directory for quantizer in self.quantizers}
+        for segment in self.segments:
+            if segment.quantizer not in here:
+                raise ValueError(f"{segment.directory} names the quantiser {segment.quantizer}, which is not listed")
+        return self
+
+    @property
+    def parts(self) -> list[PartRecord]:
+        """All that has files."""
+        return [*self.quantizers, *self.segments]
 
     @property
     def passages(self) -> int:
@@ -107,7 +130,7 @@ class Manifest(_Record):
 
     @property
     def size_bytes(self) -> int:
-        return sum(file.size_bytes for segment in self.segments for file in segment.files.values())
+        return sum(file.size_bytes for part in self.parts for file in part.files.values())
 
     @property
     def version(self) -> str:

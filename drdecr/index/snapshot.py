@@ -18,6 +18,7 @@ from drdecr.index.backend import Hit, SearchParams, StageTimes
 from drdecr.index.candidates import CandidateFinder, effort_for
 from drdecr.index.lanes import LANES, MAX_REGISTERS
 from drdecr.index.manifest import Manifest, read_manifest, record_file
+from drdecr.index.quantizer import Quantizer
 from drdecr.index.score import QueryLanes, lane_blocks, products, query_lanes, relevance
 from drdecr.index.segment import Segment
 
@@ -41,7 +42,8 @@ class Snapshot:
         self.manifest = manifest
         self.spec: EncoderSpec = manifest.student.spec
         self._version = manifest.version
-        self._segments = [Segment(path, record, self.spec.dim) for record in manifest.segments]
+        quantizers = {record.directory: Quantizer(path, record, self.spec.dim) for record in manifest.quantizers}
+        self._segments = [Segment(path, record, quantizers[record.quantizer]) for record in manifest.segments]
         self._finders = [CandidateFinder(segment) for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
 
@@ -86,6 +88,11 @@ class Snapshot:
     def version(self) -> str:
         """The id of exactly these bytes."""
         return self._version
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The parts, in the order in which positions count through them."""
+        return self._segments
 
     @property
     def fingerprint(self) -> str:
@@ -268,9 +275,9 @@ def find_damage(path: Path, manifest: Manifest, *, hashes: bool) -> list[str]:
 
 
 def _damage(path: Path, manifest: Manifest, *, hashes: bool) -> Iterable[str]:
-    for segment in manifest.segments:
-        for name, record in segment.files.items():
-            file = path / segment.directory / name
+    for part in manifest.parts:
+        for name, record in part.files.items():
+            file = path / part.directory / name
             if not file.is_file():
                 yield f"{file} is missing"
             elif file.stat().st_size != record.size_bytes:
