@@ -16,11 +16,12 @@ from drdecr.index.manifest import FORMAT_VERSION, MANIFEST, Manifest, StudentRec
 from drdecr.index.vector_file import VectorFile
 from indexer.lock import writer_lock
 from indexer.progress import SILENT, Progress
-from indexer.segments import write_segment
+from indexer.segments import NewQuantizer, write_segment
 from indexer.sources import EncodedFile, Source, VectorSource
 from indexer.staging import staged_directory
 
 FIRST_SEGMENT = "segments/000001"
+FIRST_QUANTIZER = "quantizers/000001"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +88,14 @@ def _build(
             stack.enter_context(writer_lock(out, "build --force"))
         partial = stack.enter_context(staged_directory(out, force=force))
         (partial / FIRST_SEGMENT).mkdir(parents=True)
-        written = write_segment(partial, FIRST_SEGMENT, source, progress)
+        written = write_segment(
+            partial, FIRST_SEGMENT, source, lambda _: NewQuantizer(FIRST_QUANTIZER, bits), progress
+        )
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             written_by=f"drdecr {__version__}",
             student=StudentRecord.of(source.spec),
+            quantizers=[written.quantizer],
             segments=[written.record],
         )
         write_manifest(partial, manifest)
@@ -100,7 +104,7 @@ def _build(
         version=manifest.version,
         passages=manifest.passages,
         tokens=manifest.tokens,
-        lists=written.record.lists,
+        lists=written.quantizer.lists,
         size_bytes=manifest.size_bytes,
         without_tokens=written.without_tokens,
         truncated=written.truncated,

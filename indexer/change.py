@@ -6,28 +6,29 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from drdecr.corpus import SkippedLines
 from drdecr.encoder.types import Encoder
 from drdecr.errors import InputError, SnapshotCorruptError, SnapshotError
 from drdecr.index.compatibility import require_student, require_vectors
-from drdecr.index.manifest import Manifest, SegmentRecord
+from drdecr.index.manifest import Manifest, QuantizerRecord, SegmentRecord
 from drdecr.index.passages import PassageStore
-from drdecr.index.segment import PASSAGES, TOKENS, read_centroids
+from drdecr.index.segment import PASSAGES
 from drdecr.index.snapshot import find_damage
 from drdecr.index.tombstones import read_live
 from drdecr.index.vector_file import VectorFile
 from indexer.generations import KEPT, Draft, changed_snapshot, earlier_generations
 from indexer.progress import SILENT, Progress
-from indexer.segments import write_segment
+from indexer.segments import NewQuantizer, write_segment
 from indexer.sources import EncodedFile, Source, VectorSource
 
 _BATCH_IDS = 10_000
 _NAMED_IDS = 10
+# An addition of so many times the tokens that the quantiser was trained for trains its own: with the old, small one
+# its inverted lists would be that many times too long.
+_OUTGROWN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ def rollback(snapshot: Path, *, to: int | None = None, keep: int = KEPT) -> Chan
         if damage := find_damage(snapshot, kept[chosen], hashes=True):
             raise SnapshotCorruptError(f"generation {chosen} of {snapshot} is damaged: {'; '.join(damage)}")
         draft.segments = list(kept[chosen].segments)
+        draft.quantizers = list(kept[chosen].quantizers)
     return _report(draft, started)
 
 
@@ -138,10 +140,12 @@ def _add(
     with changed_snapshot(snapshot, "add", keep=keep) as draft:
         check(draft.manifest)
         older = len(draft.segments)
-        written = write_segment(snapshot, draft.new_segment(), source, progress, _centroids_of(draft))
+        written = write_segment(snapshot, draft.new_segment(), source, partial(_quantizer_for, draft), progress)
         replaced = 0
         if written.record.passages:
             draft.segments.append(written.record)
+            if written.quantizer not in draft.quantizers:
+                draft.quantizers.append(written.quantizer)
             advance = progress.stage("Replacing", written.record.passages, "passages")
             for ids in _ids_of(snapshot, written.record):
                 replaced += len(_bury(draft, ids, older))
@@ -178,9 +182,12 @@ def _ids_of(snapshot: Path, segment: SegmentRecord) -> Iterator[list[str]]:
             yield store.ids(range(start, min(start + _BATCH_IDS, segment.passages)))
 
 
-def _centroids_of(draft: Draft) -> NDArray[np.float32] | None:
-    largest = max(draft.manifest.segments, key=lambda segment: segment.tokens)
-    return read_centroids(draft.root / largest.directory / TOKENS) if largest.tokens else None
+def _quantizer_for(draft: Draft, tokens: int) -> QuantizerRecord | NewQuantizer:
+    """Share the quantiser that was trained for the most tokens, unless these are many more than those."""
+    largest = max(draft.quantizers, key=lambda quantizer: quantizer.tokens)
+    if largest.tokens and tokens <= _OUTGROWN * largest.tokens:
+        return largest
+    return NewQuantizer(draft.new_quantizer(), largest.codec.bits)
 
 
 def _report(

@@ -19,6 +19,7 @@ from indexer.change_commands import (
     print_losses,
     rollback_command,
 )
+from indexer.export import export_faiss
 from indexer.inspect import damaged_files, describe
 from indexer.progress import BarProgress
 
@@ -120,6 +121,21 @@ def info(snapshot: Path, as_json: bool) -> None:
     width = max(len(name) for name in facts)
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' '):{width}}  {value}")
+
+
+@index.command(name="export-faiss")
+@click.argument("snapshot", type=AnyPath)
+@click.argument("out", type=AnyPath)
+@click.option("--force", is_flag=True, help="Replace the file OUT.")
+def export_command(snapshot: Path, out: Path, force: bool) -> None:
+    """Write all token vectors of a snapshot as one FAISS index, which `faiss.read_index` opens.
+
+    The id of a vector is (position of its passage << 20) + position of its token.
+
+    Example: drdecr index export-faiss snapshot tokens.faiss
+    """
+    vectors = export_faiss(snapshot, out, force=force)
+    click.echo(f"{out}: {vectors} token vectors")
 
 
 def _report(report: BuildReport, *, as_json: bool) -> None:

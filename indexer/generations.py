@@ -25,6 +25,7 @@ from drdecr.index.manifest import (
     MANIFEST,
     PARTIAL,
     Manifest,
+    QuantizerRecord,
     SegmentRecord,
     TombstoneRecord,
     read_manifest,
@@ -39,17 +40,19 @@ from indexer.lock import writer_lock
 from indexer.staging import named_trouble
 
 GENERATIONS = "generations"
+QUANTIZERS = "quantizers"
 SEGMENTS = "segments"
 TOMBSTONES = "tombstones"
 KEPT = 3
 """Earlier generations that a change keeps; they cost a manifest and the tombstones each."""
 
-_SWEPT = (SEGMENTS, TOMBSTONES, GENERATIONS)
+_SWEPT = (QUANTIZERS, SEGMENTS, TOMBSTONES, GENERATIONS)
 
 
 @dataclass(slots=True)
 class Draft:
-    """The next generation of a snapshot. It is published where `segments` differ from the manifest's.
+    """The next generation of a snapshot. It is published where `segments` differ from the manifest's, with those of
+    the `quantizers` that they name.
 
     `manifest` is the one that the change began with, `result` what is there in the end.
     """
@@ -57,10 +60,12 @@ class Draft:
     root: Path
     manifest: Manifest
     result: Manifest = field(init=False)
+    quantizers: list[QuantizerRecord] = field(init=False)
     segments: list[SegmentRecord] = field(init=False)
 
     def __post_init__(self) -> None:
         self.result = self.manifest
+        self.quantizers = list(self.manifest.quantizers)
         self.segments = list(self.manifest.segments)
 
     @property
@@ -70,10 +75,11 @@ class Draft:
 
     def new_segment(self) -> str:
         """Make the directory of a new segment and return its path in the snapshot."""
-        taken = [int(path.name) for path in (self.root / SEGMENTS).iterdir() if path.name.isdecimal()]
-        directory = f"{SEGMENTS}/{max(taken, default=0) + 1:06d}"
-        (self.root / directory).mkdir()
-        return directory
+        return self._new_directory(SEGMENTS)
+
+    def new_quantizer(self) -> str:
+        """Make the directory of a new quantiser and return its path in the snapshot."""
+        return self._new_directory(QUANTIZERS)
 
     def bury(self, number: int, positions: Iterable[int]) -> None:
         """Delete passages of `segments[number]`; one without living passages is left out when it is published."""
@@ -92,15 +98,23 @@ class Draft:
 
     def next_manifest(self) -> Manifest:
         """Return the manifest that publishes `segments`."""
-        living = [segment for segment in self.segments if segment.deleted < segment.passages]
+        segments = [segment for segment in self.segments if segment.deleted < segment.passages] or self.segments[:1]
+        used = {segment.quantizer for segment in segments}
         return self.manifest.model_copy(
             update={
                 "format_version": FORMAT_VERSION,
                 "written_by": f"drdecr {__version__}",
-                "segments": living or self.segments[:1],
+                "quantizers": [quantizer for quantizer in self.quantizers if quantizer.directory in used],
+                "segments": segments,
                 "generation": self.generation,
             }
         )
+
+    def _new_directory(self, top: str) -> str:
+        taken = [int(path.name) for path in (self.root / top).iterdir() if path.name.isdecimal()]
+        directory = f"{top}/{max(taken, default=0) + 1:06d}"
+        (self.root / directory).mkdir()
+        return directory
 
 
 @contextmanager

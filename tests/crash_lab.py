@@ -6,7 +6,7 @@ nothing, and take the next change, which leaves no remains.
 
 A step is a line of the programs' own code: between two of them lies at most one request to the system. In a power
 loss, in addition, everything is lost that was not made durable: files whose bytes were not synced are cut to nothing,
-and so are the names that a directory got since it was last synced; a renamed manifest counts both as kept and as lost.
+and the names that a directory got since it was last synced go; a renamed manifest counts both as kept and as lost.
 
 Example: python tests/crash_lab.py add --kills 100000 --power-loss
 """
@@ -92,7 +92,7 @@ class Lab:
         return code != 0
 
     def judge(self, outcomes: Counter[str]) -> bool:
-        """Check what a crash left, and that the next change works and leaves no remains; return whether it was all."""
+        """Check what a crash left, and that the next change leaves no remains; return whether it held the change."""
         assert damaged_files(self.copy) == []
         found = state_of(self.copy)
         assert found in (self.before, self.after), f"neither before nor after: {found}"
@@ -217,7 +217,7 @@ def kill_at_steps(lab: Lab, kills: int, *, power_loss: bool) -> dict[str, Any]:
     # The last step is never reached: the power fails after a change that was acknowledged.
     chosen = sorted({round(i * steps / max(kills - 1, 1)) for i in range(min(kills, steps + 1))})
     outcomes: Counter[str] = Counter()
-    for number, step in enumerate(chosen):
+    for step in chosen:
         for manifest_kept in (True, False) if power_loss else (True,):
             lab.restore()
             before = {path: stamp_of(path) for path in lab.copy.rglob("*")}
@@ -233,8 +233,8 @@ def kill_at_steps(lab: Lab, kills: int, *, power_loss: bool) -> dict[str, Any]:
                 journal.lose(lab.copy, before, None if manifest_kept else manifest)
             try:
                 assert lab.judge(outcomes) or step < steps, "an acknowledged change was lost"
-            except BaseException:
-                print(f"at step {step} ({number}) of {steps}, manifest kept: {manifest_kept}", file=sys.stderr)
+            except BaseException as problem:
+                problem.add_note(f"at step {step} of {steps}, manifest kept: {manifest_kept}")
                 raise
     return {"steps": steps, "kills": outcomes.total(), **outcomes}
 
@@ -273,7 +273,7 @@ def main() -> None:
             report = kill_at_random(lab, options.kills)
         else:
             report = kill_at_steps(lab, options.kills, power_loss=options.power_loss)
-    print(json.dumps(report))
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drdecr.encoder.types import EncoderSpec
 from drdecr.errors import SnapshotCorruptError, SnapshotError
@@ -83,21 +82,41 @@ class TombstoneRecord(_Record):
     file: FileRecord
 
 
-class SegmentRecord(_Record):
-    """An immutable part of a snapshot: a directory, its sizes and its files.
-
-    Positions in the snapshot count through the segments in their order. A FAISS id is
-    (passage's position in the segment << token_bits) + token's position in the passage.
-    """
+class PartRecord(_Record):
+    """A directory of a snapshot and its files."""
 
     directory: RelativePath
+    files: dict[RelativePath, FileRecord]
+
+    def paths(self) -> dict[str, FileRecord]:
+        """Return every file that this part needs, by its path in the snapshot."""
+        return {f"{self.directory}/{name}": record for name, record in self.files.items()}
+
+
+class QuantizerRecord(PartRecord):
+    """Centroids and trained codec, which segments share.
+
+    `residual` is the mean squared distance from their centroids of the `tokens` that it was trained for.
+    """
+
+    lists: int = Field(ge=1)
+    codec: CodecRecord
+    tokens: int = Field(default=0, ge=0)
+    residual: float | None = Field(default=None, ge=0)
+
+
+class SegmentRecord(PartRecord):
+    """An immutable part of a snapshot: its sizes, the directory of its quantiser, and what of it was deleted.
+
+    Positions in the snapshot count through the segments in their order. `residual` is the mean squared distance of
+    the tokens from their centroids.
+    """
+
+    quantizer: RelativePath
     passages: int = Field(ge=0)
     tokens: int = Field(ge=0)
-    lists: int = Field(ge=1)
     sentence_lists: int = Field(ge=0)
-    token_bits: int = Field(ge=1, le=40)
-    codec: CodecRecord
-    files: dict[RelativePath, FileRecord]
+    residual: float | None = Field(default=None, ge=0)
     tombstones: TombstoneRecord | None = None
 
     @property
@@ -108,12 +127,9 @@ class SegmentRecord(_Record):
     def live_tokens(self) -> int:
         return self.tokens - (0 if self.tombstones is None else self.tombstones.tokens)
 
-    def paths(self) -> Iterator[tuple[str, FileRecord]]:
-        """Yield every file that the segment needs, by its path in the snapshot."""
-        for name, record in self.files.items():
-            yield f"{self.directory}/{name}", record
-        if self.tombstones is not None:
-            yield self.tombstones.path, self.tombstones.file
+    def paths(self) -> dict[str, FileRecord]:
+        tombstones = {} if self.tombstones is None else {self.tombstones.path: self.tombstones.file}
+        return {**PartRecord.paths(self), **tombstones}
 
 
 class Manifest(_Record):
@@ -125,8 +141,22 @@ class Manifest(_Record):
     format_version: int
     written_by: str
     student: StudentRecord
+    quantizers: list[QuantizerRecord]
     segments: list[SegmentRecord]
     generation: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _quantizers_are_here(self) -> Self:
+        here = {quantizer.directory for quantizer in self.quantizers}
+        for segment in self.segments:
+            if segment.quantizer not in here:
+                raise ValueError(f"{segment.directory} names the quantiser {segment.quantizer}, which is not listed")
+        return self
+
+    @property
+    def parts(self) -> list[PartRecord]:
+        """All that has files."""
+        return [*self.quantizers, *self.segments]
 
     @property
     def passages(self) -> int:
@@ -150,7 +180,7 @@ class Manifest(_Record):
 
     def paths(self) -> dict[str, FileRecord]:
         """Return every file that the snapshot needs, by its path in the snapshot."""
-        return dict(item for segment in self.segments for item in segment.paths())
+        return {path: record for part in self.parts for path, record in part.paths().items()}
 
 
 def write_manifest(directory: Path, manifest: Manifest, *, name: str = MANIFEST) -> None:

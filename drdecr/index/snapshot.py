@@ -19,6 +19,7 @@ from drdecr.index.candidates import CandidateFinder, effort_for
 from drdecr.index.compatibility import require_student, require_vectors
 from drdecr.index.lanes import LANES, MAX_REGISTERS
 from drdecr.index.manifest import FileRecord, Manifest, read_manifest, record_file
+from drdecr.index.quantizer import Quantizer
 from drdecr.index.score import QueryLanes, lane_blocks, products, query_lanes, relevance
 from drdecr.index.segment import Segment
 
@@ -42,7 +43,8 @@ class Snapshot:
         self.manifest = manifest
         self.spec: EncoderSpec = manifest.student.spec
         self._version = manifest.version
-        self._segments = [Segment(path, record, self.spec.dim) for record in manifest.segments]
+        quantizers = {record.directory: Quantizer(path, record, self.spec.dim) for record in manifest.quantizers}
+        self._segments = [Segment(path, record, quantizers[record.quantizer]) for record in manifest.segments]
         self._finders = [CandidateFinder(segment) for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
 
@@ -93,6 +95,11 @@ class Snapshot:
     def version(self) -> str:
         """The id of exactly these bytes."""
         return self._version
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The parts, in the order in which positions count through them."""
+        return self._segments
 
     @property
     def fingerprint(self) -> str:
