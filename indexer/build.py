@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +11,8 @@ from drdecr.corpus import SkippedLines
 from drdecr.encoder.types import Encoder
 from drdecr.errors import UsageError
 from drdecr.index.codec import BITS
-from drdecr.index.manifest import FORMAT_VERSION, MANIFEST, Manifest, StudentRecord, write_manifest
+from drdecr.index.manifest import FORMAT_VERSION, Manifest, StudentRecord, write_manifest
 from drdecr.index.vector_file import VectorFile
-from indexer.lock import writer_lock
 from indexer.progress import SILENT, Progress
 from indexer.segments import NewQuantizer, write_segment
 from indexer.sources import EncodedFile, Source, VectorSource
@@ -82,11 +80,7 @@ def _build(
     if bits not in BITS:
         raise UsageError(f"--bits must be one of {', '.join(map(str, BITS))}, got {bits}")
     started = time.monotonic()
-    with ExitStack() as stack:
-        if force and (out / MANIFEST).is_file():
-            # What is added to the old snapshot while the new one is built would be lost with it.
-            stack.enter_context(writer_lock(out, "build --force"))
-        partial = stack.enter_context(staged_directory(out, force=force))
+    with staged_directory(out, force=force) as partial:
         (partial / FIRST_SEGMENT).mkdir(parents=True)
         written = write_segment(
             partial, FIRST_SEGMENT, source, lambda _: NewQuantizer(FIRST_QUANTIZER, bits), progress

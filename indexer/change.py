@@ -99,12 +99,10 @@ def delete(snapshot: Path, ids: Iterable[str], *, missing_ok: bool = False, keep
         found = _bury(draft, wanted, len(draft.segments))
         missing = [each for each in wanted if each not in found]
         if missing and not missing_ok:
-            named = ", ".join(repr(each) for each in missing[:_NAMED_IDS])
-            more = f" and {len(missing) - _NAMED_IDS} more" if len(missing) > _NAMED_IDS else ""
             raise InputError(
-                f"{snapshot} holds no passage {named}{more}; nothing was deleted (--missing-ok passes over them)"
+                f"{snapshot} holds no passage {named(missing)}; nothing was deleted (--missing-ok passes over them)"
             )
-    return _report(draft, started, deleted=len(found), missing=missing)
+    return report_change(draft, started, deleted=len(found), missing=missing)
 
 
 def rollback(snapshot: Path, *, to: int | None = None, keep: int = KEPT) -> ChangeReport:
@@ -125,7 +123,7 @@ def rollback(snapshot: Path, *, to: int | None = None, keep: int = KEPT) -> Chan
             raise SnapshotCorruptError(f"generation {chosen} of {snapshot} is damaged: {'; '.join(damage)}")
         draft.segments = list(kept[chosen].segments)
         draft.quantizers = list(kept[chosen].quantizers)
-    return _report(draft, started)
+    return report_change(draft, started)
 
 
 def _add(
@@ -147,10 +145,10 @@ def _add(
             if written.quantizer not in draft.quantizers:
                 draft.quantizers.append(written.quantizer)
             advance = progress.stage("Replacing", written.record.passages, "passages")
-            for ids in _ids_of(snapshot, written.record):
+            for ids in ids_of(snapshot, written.record):
                 replaced += len(_bury(draft, ids, older))
                 advance(len(ids))
-    return _report(
+    return report_change(
         draft,
         started,
         added=written.record.passages,
@@ -176,7 +174,8 @@ def _bury(draft: Draft, ids: Sequence[str], segments: int) -> dict[str, int]:
     return found
 
 
-def _ids_of(snapshot: Path, segment: SegmentRecord) -> Iterator[list[str]]:
+def ids_of(snapshot: Path, segment: SegmentRecord) -> Iterator[list[str]]:
+    """Yield the ids of a segment's passages, a batch at a time."""
     with closing(PassageStore(snapshot / segment.directory / PASSAGES)) as store:
         for start in range(0, segment.passages, _BATCH_IDS):
             yield store.ids(range(start, min(start + _BATCH_IDS, segment.passages)))
@@ -190,7 +189,13 @@ def _quantizer_for(draft: Draft, tokens: int) -> QuantizerRecord | NewQuantizer:
     return NewQuantizer(draft.new_quantizer(), largest.codec.bits)
 
 
-def _report(
+def named(ids: Sequence[str]) -> str:
+    """Name ids in a message, the first of many."""
+    more = f" and {len(ids) - _NAMED_IDS} more" if len(ids) > _NAMED_IDS else ""
+    return ", ".join(repr(each) for each in ids[:_NAMED_IDS]) + more
+
+
+def report_change(
     draft: Draft,
     started: float,
     *,
@@ -203,6 +208,7 @@ def _report(
     skipped_lines: int = 0,
     skipped_messages: Sequence[str] = (),
 ) -> ChangeReport:
+    """Describe a change that has ended."""
     manifest = draft.result
     return ChangeReport(
         snapshot=str(draft.root),

@@ -64,7 +64,7 @@ def copy_tokens(directory: Path, parts: Sequence[Part], quantizer: Quantizer, ad
     Codes and cells are copied as they are, so every passage keeps its exact scores; only the inverted lists are new.
     All parts must have this very quantiser. Returns the number of tokens. Raises: UsageError for another quantiser.
     """
-    if any(segment.quantizer.record != quantizer.record for segment, _ in parts):
+    if any(segment.quantizer.record.contents != quantizer.record.contents for segment, _ in parts):
         raise UsageError("segments of different quantisers cannot share codes; build the snapshot again instead")
     passages = sum(len(kept) for _, kept in parts)
     tokens = 0

@@ -104,6 +104,11 @@ class QuantizerRecord(PartRecord):
     tokens: int = Field(default=0, ge=0)
     residual: float | None = Field(default=None, ge=0)
 
+    @property
+    def contents(self) -> str:
+        """What two quantisers share when they are the same, wherever they lie."""
+        return self.model_copy(update={"directory": "."}).model_dump_json()
+
 
 class SegmentRecord(PartRecord):
     """An immutable part of a snapshot: its sizes, the directory of its quantiser, and what of it was deleted.

@@ -25,7 +25,8 @@ class Quantizer:
     """The centroids (lists, dim) float32, in memory, and the codec of the segments that name this quantiser."""
 
     def __init__(self, root: Path, record: QuantizerRecord, dim: int) -> None:
-        path = root / record.directory / QUANTIZER
+        self.directory = root / record.directory
+        path = self.directory / QUANTIZER
         faiss = load_faiss()
         try:
             index: Any = faiss.read_index(str(path))
