@@ -15,7 +15,9 @@ from indexer.change_commands import (
     AnyPath,
     FilePath,
     add_command,
+    compact_command,
     delete_command,
+    merge_command,
     print_losses,
     rollback_command,
 )
@@ -32,7 +34,7 @@ def index() -> None:
     """
 
 
-for _command in (add_command, delete_command, rollback_command):
+for _command in (add_command, delete_command, rollback_command, compact_command, merge_command):
     index.add_command(_command)
 
 
