@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drdecr.index.manifest import Manifest, QuantizerRecord, SegmentRecord
+
 _SAMPLE = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How well the quantisers of a snapshot still fit what it holds.
+
+    `drift` is how much farther from their centroids the living tokens lie on average than those that the quantisers
+    were trained on: 0.1 is a tenth farther. `growth` is how many living tokens there are for one that the largest
+    quantiser was trained for. Both are None or 0 where nothing is known.
+    """
+
+    drift: float | None
+    growth: float
+
+
+def drift_of(manifest: Manifest) -> Drift:
+    """Measure the drift of a snapshot, from the figures in its manifest."""
+    quantizers = {quantizer.directory: quantizer for quantizer in manifest.quantizers}
+    known = [(each, drift_of_segment(each, quantizers[each.quantizer])) for each in manifest.segments]
+    measured = [(segment.live_tokens, drift) for segment, drift in known if drift is not None]
+    tokens = sum(count for count, _ in measured)
+    living = sum(segment.live_tokens for segment in manifest.segments)
+    trained = max((quantizer.tokens for quantizer in manifest.quantizers), default=0)
+    return Drift(
+        drift=sum(count * drift for count, drift in measured) / tokens if tokens else None,
+        growth=living / trained if trained else 0.0,
+    )
+
+
+def drift_of_segment(segment: SegmentRecord, quantizer: QuantizerRecord) -> float | None:
+    """Return how much farther a segment's tokens lie from their centroids than those of the training, as a share."""
+    if segment.residual is None or not quantizer.residual:
+        return None
+    return segment.residual / quantizer.residual - 1
 
 
 def mean_residual(vectors: NDArray[Any], cells: NDArray[Any], centroids: NDArray[np.float32]) -> float | None:
