@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from drdecr.index.manifest import Manifest, QuantizerRecord, SegmentRecord
 
 _SAMPLE = 2**16
+# From benchmarks/index_change.py.
+_DRIFTED, _GROWN = 0.5, 4.0
+_MANY_SEGMENTS, _MUCH_DELETED = 8, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,21 @@ def drift_of(manifest: Manifest) -> Drift:
         drift=sum(count * drift for count, drift in measured) / tokens if tokens else None,
         growth=living / trained if trained else 0.0,
     )
+
+
+def advise(manifest: Manifest) -> str:
+    """Say which maintenance pays, and why; empty where none does."""
+    found = drift_of(manifest)
+    drifted, grown = (found.drift or 0.0) > _DRIFTED, found.growth > _GROWN
+    if drifted or grown:
+        why = f"tokens lie {found.drift or 0:.0%} farther from their centroids" if drifted else ""
+        why += " and " if drifted and grown else ""
+        why += f"there are {found.growth:.1f} times as many as these were trained for" if grown else ""
+        return f"`drdecr index compact --retrain`, or a new build: {why}"
+    deleted = manifest.deleted / max(manifest.passages, 1)
+    if len(manifest.segments) > max(_MANY_SEGMENTS, len(manifest.quantizers)) or deleted > _MUCH_DELETED:
+        return f"`drdecr index compact`: {len(manifest.segments)} segments, {deleted:.0%} of the passages deleted"
+    return ""
 
 
 def drift_of_segment(segment: SegmentRecord, quantizer: QuantizerRecord) -> float | None:
