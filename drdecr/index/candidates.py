@@ -66,17 +66,23 @@ class CandidateFinder:
         self._scratch = threading.local()
 
     def find(
-        self, query: QueryLanes, effort: Effort, wanted: int, allowed: NDArray[np.bool_] | None = None
+        self,
+        query: QueryLanes,
+        effort: Effort,
+        wanted: int,
+        allowed: NDArray[np.bool_] | None = None,
+        *,
+        filtered: bool = True,
     ) -> NDArray[np.int64]:
         """Return the passages that deserve an exact score, at least `wanted` of them where there are so many.
 
         `allowed` (passages,) leaves out all others; few enough allowed passages are all returned, so that a narrow
-        filter is answered exactly.
+        filter is answered exactly. Without `filtered` only deleted passages are not allowed.
         """
         segment = self._segment
         if allowed is not None:
             kept = np.flatnonzero(allowed)
-            if effort.exact or len(kept) <= _FILTERED_EXACT_FACTOR * effort.candidates:
+            if effort.exact or (filtered and len(kept) <= _FILTERED_EXACT_FACTOR * effort.candidates):
                 return kept
             wanted = min(wanted, len(kept))
         if effort.exact:

@@ -206,7 +206,8 @@ class Snapshot:
             if allowed is not None:
                 part = allowed[base : base + len(segment)]
                 own = part if own is None else own & part
-            found = finder.find(query, effort_for(segment, params, k), min(k, len(segment)), own)
+            effort, wanted = effort_for(segment, params, k), min(k, len(segment))
+            found = finder.find(query, effort, wanted, own, filtered=allowed is not None)
             found = found[segment.offsets[found + 1] > segment.offsets[found]]
             narrowed = time.perf_counter()
             scores.append(relevance(segment, query, found))
