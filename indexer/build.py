@@ -28,7 +28,8 @@ from drdecr.index.passages import PassageWriter
 from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import PASSAGES
 from drdecr.index.vector_file import VectorFile
-from indexer.segment_writer import train_quantizer, write_sentence_index, write_token_index
+from indexer.quantizer_training import train_quantizer
+from indexer.segment_writer import write_sentence_index, write_token_index
 from indexer.sources import EncodedFile, Source, VectorSource
 from indexer.spool import Spool
 from indexer.staging import staged_directory

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from drdecr.index.backend import SearchParams
 from drdecr.index.kernels import best_lists, score_by_cells, visit_lists
-from drdecr.index.score import QueryLanes, products, sentence_scores
+from drdecr.index.score import QueryLanes, sentence_scores
 from drdecr.index.segment import Segment
 
 # Passages scored by centroids for each one that gets an exact score.
@@ -81,7 +81,7 @@ class CandidateFinder:
             wanted = min(wanted, len(kept))
         if effort.exact:
             return np.arange(len(segment), dtype=np.int64)
-        table = products(segment.quantizer.centroids, query.blocks)
+        table = query.table(segment.quantizer)
         nprobe = effort.nprobe
         while True:
             met, sums = self._visit(table, query.tokens, nprobe, allowed)
