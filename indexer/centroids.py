@@ -25,6 +25,11 @@ def sentence_lists(passages: int) -> int:
     return _power_of_two(float(passages) ** 0.5, passages)
 
 
+def centroid_sample(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
+    """Draw the vectors that train `lists` centroids: all of a small collection, 32 a centroid of a large one."""
+    return _sample(vectors, min(_POINTS_PER_CENTROID * lists, _MAX_SAMPLE))
+
+
 def train_centroids(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
     """Cluster a sample of vectors (n, dim) into at most `lists` directions, (lists, dim) float32.
 
@@ -33,7 +38,7 @@ def train_centroids(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
     count, dim = vectors.shape
     if count == 0:
         return np.zeros((1, dim), np.float32)
-    sample = _sample(vectors, min(_POINTS_PER_CENTROID * lists, _MAX_SAMPLE))
+    sample = centroid_sample(vectors, lists)
     distinct = np.unique(sample, axis=0) if len(sample) <= 4 * _POINTS_PER_CENTROID * 64 else sample
     if len(distinct) <= lists:
         return np.ascontiguousarray(distinct)

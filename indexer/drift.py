@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.index.manifest import Manifest, QuantizerRecord, SegmentRecord
+from drdecr.index.quantizer import Quantizer
 
 _SAMPLE = 2**16
 # From benchmarks/index_change.py.
@@ -65,7 +66,7 @@ def drift_of_segment(segment: SegmentRecord, quantizer: QuantizerRecord) -> floa
     return segment.residual / quantizer.residual - 1
 
 
-def mean_residual(vectors: NDArray[Any], cells: NDArray[Any], centroids: NDArray[np.float32]) -> float | None:
+def mean_residual(vectors: NDArray[Any], cells: NDArray[Any], quantizer: Quantizer) -> float | None:
     """Return the mean squared distance of vectors (n, dim) from their centroids `cells` (n,); None without vectors.
 
     At most 65,536 of them, evenly spread, are read.
@@ -73,5 +74,5 @@ def mean_residual(vectors: NDArray[Any], cells: NDArray[Any], centroids: NDArray
     if len(vectors) == 0:
         return None
     rows = np.linspace(0, len(vectors) - 1, min(len(vectors), _SAMPLE)).astype(np.int64)
-    distances = np.asarray(vectors[rows], dtype=np.float32) - centroids[cells[rows]]
+    distances = quantizer.turn(np.asarray(vectors[rows], dtype=np.float32)) - quantizer.centroids[cells[rows]]
     return round(float(np.einsum("ij,ij->i", distances, distances, dtype=np.float64).mean()), 6)

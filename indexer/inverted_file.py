@@ -28,22 +28,23 @@ _EMPTY_LISTS = struct.Struct("<4sQQ4sQ")
 
 
 def write_inverted_file(path: Path, index: Any, cells: NDArray[Any], code: Code, identify: Identify) -> None:
-    """Write vectors into the lists `cells` (n,) of an empty trained index.
+    """Write vectors into the lists `cells` (n,) of an empty trained IVF, which may have a transform before it.
 
     `code` turns row numbers into codes, `identify` turns them into FAISS ids; within a list the rows keep their
     order.
     """
-    sizes = np.zeros(index.nlist, np.int64)
+    ivf = load_faiss().extract_index_ivf(index)
+    sizes = np.zeros(ivf.nlist, np.int64)
     for start in range(0, len(cells), _SCAN_CELLS):
-        sizes += np.bincount(cells[start : start + _SCAN_CELLS], minlength=index.nlist)
+        sizes += np.bincount(cells[start : start + _SCAN_CELLS], minlength=ivf.nlist)
     with path.open("wb", buffering=2**20) as file:
         file.write(_header(index, len(cells)))
-        file.write(struct.pack("<4sQQ4sQ", b"ilar", index.nlist, index.code_size, b"full", index.nlist))
+        file.write(struct.pack("<4sQQ4sQ", b"ilar", ivf.nlist, ivf.code_size, b"full", ivf.nlist))
         file.write(sizes.astype("<u8").tobytes())
         low = 0
-        while low < index.nlist:
+        while low < ivf.nlist:
             high = low + 1
-            while high < index.nlist and sizes[low : high + 1].sum() <= _GROUP_VECTORS:
+            while high < ivf.nlist and sizes[low : high + 1].sum() <= _GROUP_VECTORS:
                 high += 1
             rows = _rows_of(cells, low, high)
             done = 0
@@ -72,13 +73,15 @@ def _rows_of(cells: NDArray[Any], low: int, high: int) -> NDArray[np.int64]:
 
 
 def _header(index: Any, vectors: int) -> bytes:
-    index.ntotal = vectors
+    faiss = load_faiss()
+    ivf = faiss.extract_index_ivf(index)
+    index.ntotal = ivf.ntotal = vectors
     try:
-        serialised: bytes = load_faiss().serialize_index(index).tobytes()
+        serialised: bytes = faiss.serialize_index(index).tobytes()
     finally:
-        index.ntotal = 0
+        index.ntotal = ivf.ntotal = 0
     tail = serialised[-_EMPTY_LISTS.size :]
-    if tail != _EMPTY_LISTS.pack(b"ilar", index.nlist, index.code_size, b"sprs", 0):
+    if tail != _EMPTY_LISTS.pack(b"ilar", ivf.nlist, ivf.code_size, b"sprs", 0):
         raise ResourceError("this FAISS writes another file format than 1.9 to 1.15 do; install faiss-cpu>=1.9,<2")
     return serialised[: -_EMPTY_LISTS.size]
 
@@ -89,5 +92,5 @@ def _check(path: Path, vectors: int) -> None:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
     except RuntimeError as problem:
         raise SnapshotError(f"{path} was written, but FAISS cannot read it: {problem}") from None
-    if index.ntotal != vectors or index.invlists.compute_ntotal() != vectors:
+    if index.ntotal != vectors or faiss.extract_index_ivf(index).invlists.compute_ntotal() != vectors:
         raise SnapshotError(f"{path} was written with {vectors} vectors, but FAISS finds {index.ntotal}")

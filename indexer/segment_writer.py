@@ -1,4 +1,4 @@
-"""Writes the files of quantisers and segments from vectors, or from the codes of other segments.
+"""Writes the files of segments from vectors, or from the codes of other segments.
 
 A segment's directory gets its offsets, sentence vectors and passages first (`Spool`, `PassageWriter`); what is here
 adds the rest. Every writer streams: its memory does not grow with the collection.
@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.errors import UsageError
-from drdecr.index.codec import record_of, untrained_index
 from drdecr.index.faiss_install import load_faiss
-from drdecr.index.manifest import QuantizerRecord
-from drdecr.index.quantizer import QUANTIZER, Quantizer
+from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import CELLS, CODES, OFFSETS, SENTENCE_INDEX, SENTENCES, Segment
 from indexer.array_file import ArrayWriter
-from indexer.centroids import assign, sentence_lists, token_lists, train_centroids
+from indexer.centroids import assign, sentence_lists, train_centroids
 from indexer.inverted_file import write_inverted_file
 from indexer.posting_lists import write_posting_lists
 
@@ -31,19 +29,6 @@ Part = tuple[Segment, NDArray[np.int64]]
 _CHUNK_VECTORS = 2**16
 
 
-def train_quantizer(root: Path, directory: str, vectors: NDArray[Any], bits: int) -> QuantizerRecord:
-    """Train centroids and codec on vectors (n, dim) of any float type and write them to `root / directory`.
-
-    Only a sample of the vectors is read. The record has no files yet; `Quantizer(root, record, dim)` opens it.
-    """
-    (root / directory).mkdir(parents=True, exist_ok=True)
-    centroids = train_centroids(vectors, token_lists(len(vectors)))
-    faiss = load_faiss()
-    faiss.write_index(untrained_index(centroids, bits), str(root / directory / QUANTIZER))
-    codec = record_of(bits, vectors.shape[1])
-    return QuantizerRecord(directory=directory, lists=len(centroids), codec=codec, files={})
-
-
 def write_token_index(directory: Path, vectors: NDArray[Any], quantizer: Quantizer, advance: Advance) -> None:
     """Assign and code vectors (tokens, dim) with a trained quantiser and write the segment's token files.
 
@@ -52,8 +37,9 @@ def write_token_index(directory: Path, vectors: NDArray[Any], quantizer: Quantiz
     with _TokenFiles(directory, len(vectors), quantizer) as files:
         for start in range(0, len(vectors), _CHUNK_VECTORS):
             part = np.ascontiguousarray(vectors[start : start + _CHUNK_VECTORS], dtype=np.float32)
-            cells = assign(part, quantizer.centroids)
-            files.append(quantizer.encode(part, cells), cells)
+            turned = quantizer.turn(part)
+            cells = assign(turned, quantizer.centroids)
+            files.append(quantizer.encode(turned, cells), cells)
             advance(len(part))
     _write_lists(directory, quantizer)
 

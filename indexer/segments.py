@@ -17,11 +17,11 @@ from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import CELLS, PASSAGES
 from indexer.drift import mean_residual
 from indexer.progress import Progress
+from indexer.quantizer_training import train_quantizer
 from indexer.segment_writer import (
     Part,
     copy_sentences,
     copy_tokens,
-    train_quantizer,
     write_sentence_index,
     write_token_index,
 )
@@ -72,7 +72,7 @@ def write_segment(root: Path, name: str, source: Source, choose: Choose, progres
         record = chosen
     quantizer = Quantizer(root, record, spec.dim)
     write_token_index(directory, vectors, quantizer, advance)
-    residual = mean_residual(vectors, np.load(directory / CELLS, mmap_mode="r"), quantizer.centroids)
+    residual = mean_residual(vectors, np.load(directory / CELLS, mmap_mode="r"), quantizer)
     spool.remove()
     sentences = write_sentence_index(directory) if spec.sentence_dim else 0
     if isinstance(chosen, NewQuantizer):

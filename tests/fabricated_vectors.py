@@ -83,10 +83,10 @@ def save_vectors(path: Path, texts: Encoded, **more: object) -> Path:
     return path
 
 
-def make_snapshot(directory: Path, passages: Encoded, *, sentence_weight: float = 0.5) -> Snapshot:
+def make_snapshot(directory: Path, passages: Encoded, *, sentence_weight: float = 0.5, bits: int = 16) -> Snapshot:
     """Build a snapshot of fabricated passages in an empty directory and open it."""
     vectors = save_vectors(directory / "vectors.npz", passages)
-    build_from_vectors(vectors, directory / "snapshot", sentence_weight=sentence_weight)
+    build_from_vectors(vectors, directory / "snapshot", sentence_weight=sentence_weight, bits=bits)
     return Snapshot.open(directory / "snapshot", verify=True)
 
 

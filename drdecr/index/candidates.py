@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from drdecr.index.backend import SearchParams
 from drdecr.index.kernels import best_lists, score_by_cells, visit_lists
-from drdecr.index.score import QueryLanes, products, sentence_scores
+from drdecr.index.score import QueryLanes, sentence_scores
 from drdecr.index.segment import Segment
 
 # Passages scored by centroids for each one that gets an exact score.
@@ -87,14 +87,12 @@ class CandidateFinder:
             wanted = min(wanted, len(kept))
         if effort.exact:
             return np.arange(len(segment), dtype=np.int64)
-        table = products(segment.quantizer.centroids, query.blocks)
-        nprobe = effort.nprobe
-        while True:
-            met, sums = self._visit(table, query.tokens, nprobe, allowed)
-            if len(met) >= wanted or nprobe == segment.lists:
-                break
-            nprobe = min(4 * nprobe, segment.lists)
-        met = _best(met, sums, _SHORTLIST_FACTOR * effort.candidates)
+        table = query.table(segment.quantizer)
+        if effort.nprobe == segment.lists and len(segment) <= _SHORTLIST_FACTOR * effort.candidates:
+            # All lists meet all passages, and none would be cut: a small segment of a quantiser with many lists.
+            met = np.arange(len(segment), dtype=np.int64) if allowed is None else kept
+        else:
+            met = self._meet(table, query.tokens, effort, wanted, allowed)
         if query.sentence is not None:
             nearest = segment.nearest_sentences(query.sentence, effort.candidates, effort.nprobe, allowed)
             met = np.union1d(met, nearest)
@@ -103,6 +101,21 @@ class CandidateFinder:
             score_by_cells(met, segment.offsets, segment.cells, table, query.tokens, scores)
             met = _best(met, scores + sentence_scores(segment, query, met), effort.candidates)
         return met
+
+    def _meet(
+        self,
+        table: NDArray[np.float32],
+        tokens: int,
+        effort: Effort,
+        wanted: int,
+        allowed: NDArray[np.bool_] | None,
+    ) -> NDArray[np.int64]:
+        nprobe = effort.nprobe
+        while True:
+            met, sums = self._visit(table, tokens, nprobe, allowed)
+            if len(met) >= wanted or nprobe == self._segment.lists:
+                return _best(met, sums, _SHORTLIST_FACTOR * effort.candidates)
+            nprobe = min(4 * nprobe, self._segment.lists)
 
     def _visit(
         self, table: NDArray[np.float32], tokens: int, nprobe: int, allowed: NDArray[np.bool_] | None

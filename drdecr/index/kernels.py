@@ -14,7 +14,16 @@ import numpy as np
 from numba import njit
 
 from drdecr.index.halves import EIGHT, decode_eight, decode_one
-from drdecr.index.lanes import LANES, TILE_REGISTERS, fold_tile, load_int64, prefetch, store_int64, store_tile
+from drdecr.index.lanes import (
+    LANES,
+    TILE_REGISTERS,
+    add_floats,
+    fold_tile,
+    load_int64,
+    prefetch,
+    store_int64,
+    store_tile,
+)
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -29,7 +38,26 @@ def _compiled(function: _Function) -> _Function:
 
 # Each passage's codes lie together, but passages lie anywhere: ask for a few rows ahead.
 _ROWS_AHEAD = 16
+_CELLS_AHEAD = 4
 _CACHE_LINE = 64
+
+
+@_compiled
+def _scale_to_one(vector: Any) -> None:
+    """Scale a vector (dim,) float32 to length 1, in four interleaved sums that a compiler may not make by itself."""
+    a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+    for column in range(0, len(vector) - len(vector) % 4, 4):
+        a += vector[column] * vector[column]
+        b += vector[column + 1] * vector[column + 1]
+        c += vector[column + 2] * vector[column + 2]
+        d += vector[column + 3] * vector[column + 3]
+    for column in range(len(vector) - len(vector) % 4, len(vector)):
+        a += vector[column] * vector[column]
+    total = (a + b) + (c + d)
+    if total > 0:
+        scale = np.float32(1) / np.sqrt(total)
+        for column in range(len(vector)):
+            vector[column] *= scale
 
 
 @_compiled
@@ -48,6 +76,72 @@ def decode_halves(codes: Any, rows: Any, out: Any) -> None:
             decode_eight(at + 2 * column, to + 4 * column)
         for column in range(dim - dim % EIGHT, dim):
             decode_one(at + 2 * column, to + 4 * column)
+
+
+@_compiled
+def decode_products(
+    codes: Any, cells: Any, rows: Any, centroids: Any, tables: Any, width: Any, unit: bool, out: Any
+) -> None:
+    """Decode `rows` (n,) int64 of product codes into `out` (n, dim) float32: a centroid and what it left over.
+
+    Shapes: codes (all rows, sub-codes) uint8, cells (all rows,) unsigned, centroids (lists, dim) float32, tables
+    (sub-codes, 256, len(width)) float32. With `unit` each vector is scaled to length 1.
+    """
+    dim = out.shape[1]
+    stride = tables.shape[2] * 4
+    step = tables.shape[1] * stride
+    base, middles, target = tables.ctypes.data, centroids.ctypes.data, out.ctypes.data
+    for i in range(len(rows)):
+        if i + _CELLS_AHEAD < len(rows):
+            soon = middles + np.int64(cells[rows[i + _CELLS_AHEAD]]) * dim * 4
+            for line in range(0, 4 * dim, _CACHE_LINE):
+                prefetch(soon + line)
+        row = rows[i]
+        middle = middles + np.int64(cells[row]) * dim * 4
+        to = target + i * dim * 4
+        for sub in range(codes.shape[1]):
+            entry = base + sub * step + np.int64(codes[row, sub]) * stride
+            add_floats(middle + sub * stride, entry, to + sub * stride, width)
+        if unit:
+            _scale_to_one(out[i])
+
+
+@_compiled
+def decode_scalars(
+    codes: Any, cells: Any, rows: Any, centroids: Any, lows: Any, steps: Any, six: bool, unit: bool, out: Any
+) -> None:
+    """Decode `rows` (n,) int64 of scalar codes into `out` (n, dim) float32: a centroid and what it left over.
+
+    Shapes: codes (all rows, code_bytes) uint8, of 8 bits a dimension, or of 6, then four take three bytes; cells (all
+    rows,) unsigned; centroids (lists, dim), lows and steps (dim,) float32. With `unit` each vector is scaled to
+    length 1.
+    """
+    dim = out.shape[1]
+    middles = centroids.ctypes.data
+    own = np.empty(dim, np.uint8)
+    for i in range(len(rows)):
+        if i + _CELLS_AHEAD < len(rows):
+            soon = middles + np.int64(cells[rows[i + _CELLS_AHEAD]]) * dim * 4
+            for line in range(0, 4 * dim, _CACHE_LINE):
+                prefetch(soon + line)
+        row = rows[i]
+        cell = cells[row]
+        if six:
+            for group in range(dim // 4):
+                word = np.uint32(codes[row, 3 * group])
+                word |= np.uint32(codes[row, 3 * group + 1]) << np.uint32(8)
+                word |= np.uint32(codes[row, 3 * group + 2]) << np.uint32(16)
+                for place in range(4):
+                    own[4 * group + place] = (word >> np.uint32(6 * place)) & np.uint32(63)
+            for column in range(dim):
+                left_over = lows[column] + np.float32(own[column]) * steps[column]
+                out[i, column] = centroids[cell, column] + left_over
+        else:
+            for column in range(dim):
+                left_over = lows[column] + np.float32(codes[row, column]) * steps[column]
+                out[i, column] = centroids[cell, column] + left_over
+        if unit:
+            _scale_to_one(out[i])
 
 
 @_compiled

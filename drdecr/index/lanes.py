@@ -126,6 +126,19 @@ def store_tile(
 
 
 @intrinsic
+def add_floats(typingctx: Any, left: Any, right: Any, target: Any, width: Any) -> Any:
+    """Add as many floats as `width` is long, from two addresses, and store the sums at a third."""
+    floats = ir.VectorType(ir.FloatType(), len(width))
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        one, other = (builder.load(_pointer(builder, each, floats), align=_FLOAT_BYTES) for each in args[:2])
+        builder.store(builder.fadd(one, other), _pointer(builder, args[2], floats), align=_FLOAT_BYTES)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3, width), emit
+
+
+@intrinsic
 def load_int64(typingctx: Any, address: Any) -> Any:
     """Read an int64 at any address, aligned or not."""
 

@@ -66,11 +66,12 @@ class StudentRecord(_Record):
 
 
 class CodecRecord(_Record):
-    """How a token vector is stored."""
+    """How a token vector is stored; `unit` vectors are scaled to length 1 when they are decoded."""
 
     name: str
     bits: int = Field(ge=1)
     code_bytes: int = Field(ge=1)
+    unit: bool
 
 
 class TombstoneRecord(_Record):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.index.kernels import add_maxsim, lane_products
 from drdecr.index.lanes import LANES, MAX_REGISTERS
+from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import Segment
 
 # Decoded tokens that are scored at a time: at 128 dimensions 1 MiB, which stays in a core's cache.
@@ -26,28 +27,39 @@ class LaneBlock:
 
 @dataclass(frozen=True, slots=True)
 class QueryLanes:
-    """One query, laid out for the kernels. `sentence_scale` is weight x number of query tokens."""
+    """One query, laid out for the kernels. `sentence_scale` is weight x number of query tokens.
 
-    tokens: int
-    blocks: list[LaneBlock]
+    What depends on a quantiser is computed once, however many segments share it. Shapes: vectors (tokens, dim).
+    """
+
+    vectors: NDArray[np.float32]
     sentence: NDArray[np.float32] | None
     sentence_scale: float
+    _blocks: dict[int, list[LaneBlock]] = field(default_factory=dict)
+    _tables: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
-    def width(self) -> int:
-        return sum(block.vectors.shape[1] for block in self.blocks)
+    def tokens(self) -> int:
+        return len(self.vectors)
+
+    def blocks(self, quantizer: Quantizer) -> list[LaneBlock]:
+        """Return the query's lanes in a quantiser's space."""
+        if id(quantizer) not in self._blocks:
+            self._blocks[id(quantizer)] = lane_blocks(quantizer.turn(self.vectors))
+        return self._blocks[id(quantizer)]
+
+    def table(self, quantizer: Quantizer) -> NDArray[np.float32]:
+        """Return the dot products of all centroids with all lanes, (lists, lanes)."""
+        if id(quantizer) not in self._tables:
+            self._tables[id(quantizer)] = products(quantizer.centroids, self.blocks(quantizer))
+        return self._tables[id(quantizer)]
 
 
 def query_lanes(
     tokens: NDArray[np.float32], sentence: NDArray[np.float32] | None, sentence_weight: float
 ) -> QueryLanes:
     """Lay a query out. Shapes: tokens (n, dim), sentence (sentence_dim,) or None."""
-    return QueryLanes(
-        tokens=len(tokens),
-        blocks=lane_blocks(tokens),
-        sentence=sentence,
-        sentence_scale=sentence_weight * len(tokens),
-    )
+    return QueryLanes(tokens, sentence, sentence_weight * len(tokens))
 
 
 def lane_blocks(vectors: NDArray[np.float32]) -> list[LaneBlock]:
@@ -85,8 +97,8 @@ def relevance(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) 
     while start < len(passages):
         reached = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, reached + _BLOCK_TOKENS, side="right")))
-        vectors, bounds = segment.tokens_of(passages[start:stop])
-        for block in query.blocks:
+        vectors, bounds = segment.turned_tokens_of(passages[start:stop])
+        for block in query.blocks(segment.quantizer):
             add_maxsim(vectors, bounds, block.vectors, block.lanes, block.used, scores[start:stop])
         start = stop
     return scores + sentence_scores(segment, query, passages)

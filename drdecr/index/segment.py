@@ -92,10 +92,15 @@ class Segment:
 
     def tokens_of(self, passages: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Decode the tokens of some passages: (tokens, dim) and the bounds of each passage in them."""
+        vectors, bounds = self.turned_tokens_of(passages)
+        return self.quantizer.turn_back(vectors), bounds
+
+    def turned_tokens_of(self, passages: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Decode tokens as `tokens_of` does, but leave them in the quantiser's space, (tokens, stored_dim)."""
         count = int((self.offsets[passages + 1] - self.offsets[passages]).sum())
         rows, bounds = np.empty(count, np.int64), np.empty(len(passages) + 1, np.int64)
         rows_of(passages, self.offsets, rows, bounds)
-        vectors = np.empty((count, self.dim), np.float32)
+        vectors = np.empty((count, self.quantizer.stored_dim), np.float32)
         self.quantizer.codec.decode(self.codes, self.cells, rows, vectors)
         return vectors, bounds
 

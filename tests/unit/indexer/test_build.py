@@ -237,5 +237,5 @@ def test_vector_that_is_too_large_for_its_codec_is_refused(tmp_path: Path) -> No
 
 
 def test_unknown_bits_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="must be one of 16"):
+    with pytest.raises(UsageError, match="must be one of 2, 4, 6, 8, 16"):
         build(WordEncoder(), passage_file(tmp_path, ["one"]), tmp_path / "snapshot", bits=3)

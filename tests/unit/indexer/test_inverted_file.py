@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from drdecr.errors import ResourceError
-from drdecr.index.codec import untrained_index
+from drdecr.index.codec import make_index
 from indexer import inverted_file
 from indexer.centroids import assign, train_centroids
 from indexer.inverted_file import write_inverted_file
@@ -29,9 +29,9 @@ def test_file_is_byte_for_byte_what_faiss_writes(
     codes = vectors.view(np.uint8).reshape(count, 24)
 
     write_inverted_file(
-        tmp_path / "ours", untrained_index(centroids, 16), cells, lambda rows: codes[rows], lambda rows: rows * 10
+        tmp_path / "ours", make_index(centroids, 16), cells, lambda rows: codes[rows], lambda rows: rows * 10
     )
-    reference = untrained_index(centroids, 16)
+    reference = make_index(centroids, 16)
     if count:
         reference.add_with_ids(vectors.astype(np.float32), np.arange(count) * 10)
     # A list with entries is written as "full"; FAISS chooses "sprs" when more than half of the lists are empty.
@@ -44,7 +44,7 @@ def test_another_file_format_of_faiss_is_refused(tmp_path: Path, monkeypatch: py
     with pytest.raises(ResourceError, match="another file format"):
         write_inverted_file(
             tmp_path / "x",
-            untrained_index(np.zeros((1, 4), np.float32), 16),
+            make_index(np.zeros((1, 4), np.float32), 16),
             np.zeros(0, np.int64),
             lambda rows: np.zeros((len(rows), 8), np.uint8),
             lambda rows: rows,
