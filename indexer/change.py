@@ -23,6 +23,7 @@ from indexer.generations import KEPT, Draft, changed_snapshot, earlier_generatio
 from indexer.progress import SILENT, Progress
 from indexer.segments import NewQuantizer, write_segment
 from indexer.sources import EncodedFile, Source, VectorSource
+from indexer.tiers import merge_newest
 
 _BATCH_IDS = 10_000
 _NAMED_IDS = 10
@@ -149,6 +150,7 @@ def _add(
             for ids in ids_of(snapshot, written.record):
                 replaced += len(_bury(draft, ids, older))
                 advance(len(ids))
+            merge_newest(draft, progress)
     return report_change(
         draft,
         started,

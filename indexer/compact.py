@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from drdecr.errors import UsageError
 from drdecr.index.codec import BITS
-from drdecr.index.segment import Segment
 from drdecr.index.snapshot import Snapshot
 from indexer.change import ChangeReport, report_change
 from indexer.generations import Draft, changed_snapshot
+from indexer.parts import living
 from indexer.progress import SILENT, Progress
 from indexer.segment_writer import Part
 from indexer.segments import NewQuantizer, copy_segment, write_segment
@@ -50,15 +49,6 @@ def compact(
         else:
             _copy(draft, parts, progress)
     return report_change(draft, started)
-
-
-def living(segments: Iterable[Segment]) -> list[Part]:
-    """Return the segments that have living passages, with the positions of those."""
-    parts = [
-        (each, np.arange(len(each), dtype=np.int64) if each.live is None else np.flatnonzero(each.live))
-        for each in segments
-    ]
-    return [(segment, kept) for segment, kept in parts if len(kept)]
 
 
 def _copy(draft: Draft, parts: list[Part], progress: Progress) -> None:

@@ -42,6 +42,7 @@ from indexer.merge import merge
 
 TEXTS = {f"p{i}": f"word{i} word{i + 1} all things" for i in range(8)}
 MORE = {"p3": "word3 replaced", "x": "a kettle", "y": "a pot of all things"}
+IDS = [*TEXTS, *MORE, "z"]
 QUERIES = ["all things", "word3 kettle"]
 _PROGRAMS = ("indexer/", "drdecr/index/")
 
@@ -59,6 +60,8 @@ class Lab:
         self.base = home / "base"
         build(ENCODER, passage_file(home / "passages.jsonl", TEXTS), self.base)
         delete(self.base, ["p6"])
+        # A small segment, which the next addition merges with its own.
+        add(self.base, ENCODER, passage_file(home / "small.jsonl", {"z": "a tiny pot"}))
         self.other = home / "other"
         build(ENCODER, self.more, self.other)
         self.change = lambda: CHANGES[change](self)
@@ -118,7 +121,7 @@ DIED, FULL = 77, 78
 
 def state_of(snapshot: Path) -> State:
     """Return what a snapshot holds and answers."""
-    return texts_of(snapshot, [*TEXTS, *MORE]), exact_hits(snapshot, QUERIES)
+    return texts_of(snapshot, IDS), exact_hits(snapshot, QUERIES)
 
 
 def remains(snapshot: Path) -> set[str]:

@@ -71,7 +71,7 @@ def test_changed_snapshot_answers_like_a_fresh_one(snapshot: Path) -> None:
     assert texts_of(snapshot, [*TEXTS, "x"]) == wanted
     with Snapshot.open(snapshot) as opened:
         assert len(opened) == len(wanted)
-        assert opened.positions == len(wanted) + 4
+        assert opened.positions > len(wanted)
 
 
 def test_replaced_passage_is_never_found_by_its_old_words(snapshot: Path) -> None:
@@ -230,8 +230,27 @@ def test_rollback_to_a_damaged_generation_is_refused(snapshot: Path) -> None:
 def test_files_that_no_kept_generation_needs_go(snapshot: Path) -> None:
     for text in ("one", "two", "three"):
         add(snapshot, ENCODER, passage_file(snapshot.parent / "a.jsonl", {"x": text}), keep=0)
-    assert sorted(path.name for path in (snapshot / "segments").iterdir()) == ["000001", "000004"]
-    assert not list((snapshot / "generations").iterdir()) and not list((snapshot / "tombstones").iterdir())
+    names = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()}
+    assert names == {*read_manifest(snapshot).paths(), "manifest.json", "writer.lock"}
+
+
+def test_many_small_additions_leave_few_segments(snapshot: Path) -> None:
+    for i in range(20):
+        report = added(snapshot, {f"x{i}": f"word{i} kettle"})
+        assert report.segments <= 4
+    assert texts_of(snapshot, [f"x{i}" for i in range(20)]) == {f"x{i}": f"word{i} kettle" for i in range(20)}
+    everything = TEXTS | {f"x{i}": f"word{i} kettle" for i in range(20)}
+    assert exact_hits(snapshot, QUERIES) == exact_hits(fresh(snapshot, everything), QUERIES)
+
+
+def test_damage_is_not_merged_into_a_new_segment(snapshot: Path) -> None:
+    added(snapshot, {"x": "new kettle"})
+    file = snapshot / "segments/000002/cells.npy"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(SnapshotCorruptError, match=r"cells\.npy has other contents"):
+        added(snapshot, {"y": "new pot"})
 
 
 def test_foreign_files_in_a_snapshot_stay(snapshot: Path) -> None:
