@@ -38,12 +38,16 @@ def export_faiss(path: Path, out: Path, *, force: bool = False) -> int:
 
 
 class _Tokens:
-    """The tokens of all segments, one row after the other."""
+    """The living tokens of all segments, one row after the other."""
 
     def __init__(self, segments: list[Segment]) -> None:
         self._segments = segments
-        self.cells = np.concatenate([segment.cells for segment in segments])
-        self._rows = np.cumsum([0, *(segment.record.tokens for segment in segments)])
+        self._kept = [_living_rows(segment) for segment in segments]
+        cells = zip(segments, self._kept, strict=True)
+        self.cells = np.concatenate(
+            [segment.cells if kept is None else segment.cells[kept] for segment, kept in cells]
+        )
+        self._rows = np.cumsum([0, *(segment.record.live_tokens for segment in segments)])
         self._passages = np.cumsum([0, *map(len, segments)])
         longest = max(int(np.diff(segment.offsets).max(initial=0)) for segment in segments)
         if longest >= 2**TOKEN_BITS:
@@ -51,21 +55,31 @@ class _Tokens:
 
     def codes(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         codes = np.empty((len(rows), self._segments[0].quantizer.code_bytes), np.uint8)
-        owners = np.searchsorted(self._rows, rows, side="right") - 1
-        for owner, segment in enumerate(self._segments):
-            codes[owners == owner] = segment.codes[rows[owners == owner] - self._rows[owner]]
+        for segment, _, chosen, own in self._by_segment(rows):
+            codes[chosen] = segment.codes[own]
         return codes
 
     def ids(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         ids = np.empty(len(rows), np.int64)
-        owners = np.searchsorted(self._rows, rows, side="right") - 1
-        for owner, segment in enumerate(self._segments):
-            own = rows[owners == owner] - self._rows[owner]
+        for segment, base, chosen, own in self._by_segment(rows):
             passages = np.searchsorted(segment.offsets, own, side="right") - 1
-            ids[owners == owner] = ((passages + self._passages[owner]) << TOKEN_BITS) | (
-                own - segment.offsets[passages]
-            )
+            ids[chosen] = ((passages + base) << TOKEN_BITS) | (own - segment.offsets[passages])
         return ids
+
+    def _by_segment(
+        self, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[Segment, int, NDArray[np.bool_], NDArray[np.int64]]]:
+        """Yield each segment, its first position, which rows are its own, and those as rows of the segment."""
+        owners = np.searchsorted(self._rows, rows, side="right") - 1
+        for owner, (segment, kept) in enumerate(zip(self._segments, self._kept, strict=True)):
+            chosen = owners == owner
+            own = rows[chosen] - self._rows[owner]
+            yield segment, int(self._passages[owner]), chosen, own if kept is None else kept[own]
+
+
+def _living_rows(segment: Segment) -> NDArray[np.int64] | None:
+    """Return the token rows of passages that are not deleted; None where all are there."""
+    return None if segment.live is None else np.flatnonzero(np.repeat(segment.live, np.diff(segment.offsets)))
 
 
 @contextmanager
