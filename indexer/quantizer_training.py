@@ -43,7 +43,8 @@ def train_quantizer(root: Path, directory: str, vectors: NDArray[Any], bits: int
         train_codec(ivf, _left_over(turned, centroids), bits)
         index = faiss.IndexPreTransform(rotation, ivf)
     (root / directory).mkdir(parents=True, exist_ok=True)
-    faiss.write_index(index, str(root / directory / QUANTIZER))
+    # FAISS's own writer passes over a full disk where the file is small.
+    (root / directory / QUANTIZER).write_bytes(faiss.serialize_index(index).tobytes())
     return QuantizerRecord(directory=directory, lists=len(centroids), codec=record, files={})
 
 
