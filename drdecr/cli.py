@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export": ("training.commands", "export", "Write the ONNX serving encoder of a student."),
     "evaluate": ("training.evaluation.commands", "evaluate", "Score a run, or a snapshot's answers."),
     "encode": ("drdecr.encoder.commands", "encode", "Write the token vectors of queries or passages."),
-    "index": ("indexer.commands", "index", "Build, verify and inspect snapshots."),
+    "index": ("indexer.commands", "index", "Build, change, verify and inspect snapshots."),
     "search": ("drdecr.index.commands", "search", "Answer a file of queries from a snapshot."),
     "serve": ("service.commands", "serve", "Start the HTTP service."),
 }

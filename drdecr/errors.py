@@ -6,6 +6,7 @@ DrDecrError
 ├── ModelError            a student, teacher or base model that cannot be loaded or does not fit
 │   └── ModelMismatchError    a student that did not build the snapshot it is asked to search
 ├── SnapshotError         a directory that is not a snapshot, or one that cannot be written
+│   ├── SnapshotBusyError     a snapshot that another process is changing
 │   └── SnapshotCorruptError  a snapshot whose bytes differ from its manifest
 ├── FetchError            data or weights that could not be downloaded or failed their checksum
 └── ResourceError         the machine is in the way: full disk, port in use, missing program or package
@@ -49,6 +50,10 @@ class ModelMismatchError(ModelError):
 
 class SnapshotError(DrDecrError):
     """A directory that is no snapshot, or a snapshot that cannot be written."""
+
+
+class SnapshotBusyError(SnapshotError):
+    """A snapshot that has another writer at the moment."""
 
 
 class SnapshotCorruptError(SnapshotError):

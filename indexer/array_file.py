@@ -35,3 +35,35 @@ class ArrayWriter:
             raise ValueError(f"rows of shape {rows.shape} do not fit {self._missing} missing rows of {self._row}")
         self._missing -= len(rows)
         self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data.cast("B") if rows.size else b"")
+
+
+class GrowingArrayWriter:
+    """Writes a one-dimensional .npy file whose length is known at its end."""
+
+    _HEADER_BYTES = 128
+
+    def __init__(self, path: Path, dtype: DTypeLike) -> None:
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self.rows = 0
+        self._file = path.open("wb")
+        self._file.write(b"\0" * self._HEADER_BYTES)
+
+    def __enter__(self) -> GrowingArrayWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: BaseException | TracebackType | None) -> None:
+        with self._file:
+            if kind is None:
+                self._file.seek(0)
+                self._file.write(self._header())
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Write the next rows."""
+        self.rows += len(rows)
+        self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data.cast("B") if rows.size else b"")
+
+    def _header(self) -> bytes:
+        described = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.rows,)}
+        room = self._HEADER_BYTES - 10
+        text = repr(described).ljust(room - 1) + "\n"
+        return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.encode("ascii")

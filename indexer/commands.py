@@ -1,4 +1,4 @@
-"""`drdecr index`: build, verify and inspect snapshots."""
+"""`drdecr index`: build, change, verify and inspect snapshots."""
 
 from __future__ import annotations
 
@@ -11,26 +11,36 @@ import click
 from drdecr.errors import SnapshotCorruptError, UsageError
 from drdecr.index.codec import BITS
 from indexer.build import BuildReport, build, build_from_vectors
+from indexer.change_commands import (
+    AnyPath,
+    FilePath,
+    add_command,
+    delete_command,
+    print_losses,
+    rollback_command,
+)
+from indexer.export import export_faiss
 from indexer.inspect import damaged_files, describe
 from indexer.progress import BarProgress
-
-_FilePath = click.Path(path_type=Path, exists=True, dir_okay=False)
-_AnyPath = click.Path(path_type=Path)
 
 
 @click.group()
 def index() -> None:
-    """Build, verify and inspect snapshots.
+    """Build, change, verify and inspect snapshots.
 
     Example: drdecr index build --student student --passages passages.jsonl --out snapshot
     """
 
 
+for _command in (add_command, delete_command, rollback_command):
+    index.add_command(_command)
+
+
 @index.command(name="build")
-@click.option("--student", type=_AnyPath, help="Student directory that encodes the passages.")
-@click.option("--passages", type=_FilePath, help="Passages: JSONL or DPR's TSV, gzip allowed.")
-@click.option("--vectors", type=_FilePath, help="An .npz of `drdecr encode`, instead of student and passages.")
-@click.option("--out", type=_AnyPath, required=True, help="Where the snapshot goes.")
+@click.option("--student", type=AnyPath, help="Student directory that encodes the passages.")
+@click.option("--passages", type=FilePath, help="Passages: JSONL or DPR's TSV, gzip allowed.")
+@click.option("--vectors", type=FilePath, help="An .npz of `drdecr encode`, instead of student and passages.")
+@click.option("--out", type=AnyPath, required=True, help="Where the snapshot goes.")
 @click.option("--bits", type=click.Choice([str(bits) for bits in BITS]), default="16", show_default=True)
 @click.option("--sentence-weight", type=float, help="With --vectors: weight of the sentence vectors.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the encoder; the default is its own.")
@@ -80,7 +90,7 @@ def build_command(
 
 
 @index.command()
-@click.argument("snapshot", type=_AnyPath)
+@click.argument("snapshot", type=AnyPath)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(snapshot: Path, as_json: bool) -> None:
     """Hash every file of a snapshot and name those that are damaged.
@@ -97,7 +107,7 @@ def verify(snapshot: Path, as_json: bool) -> None:
 
 
 @index.command()
-@click.argument("snapshot", type=_AnyPath)
+@click.argument("snapshot", type=AnyPath)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def info(snapshot: Path, as_json: bool) -> None:
     """Say what a snapshot holds, how large it is and which student built it.
@@ -113,6 +123,21 @@ def info(snapshot: Path, as_json: bool) -> None:
         click.echo(f"{name.replace('_', ' '):{width}}  {value}")
 
 
+@index.command(name="export-faiss")
+@click.argument("snapshot", type=AnyPath)
+@click.argument("out", type=AnyPath)
+@click.option("--force", is_flag=True, help="Replace the file OUT.")
+def export_command(snapshot: Path, out: Path, force: bool) -> None:
+    """Write all token vectors of a snapshot as one FAISS index, which `faiss.read_index` opens.
+
+    The id of a vector is (position of its passage << 20) + position of its token.
+
+    Example: drdecr index export-faiss snapshot tokens.faiss
+    """
+    vectors = export_faiss(snapshot, out, force=force)
+    click.echo(f"{out}: {vectors} token vectors")
+
+
 def _report(report: BuildReport, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
@@ -121,11 +146,4 @@ def _report(report: BuildReport, *, as_json: bool) -> None:
         f"{report.out}: {report.passages} passages, {report.tokens} token vectors in {report.lists} lists, "
         f"{report.size_bytes / 1e6:.1f} MB, {report.seconds:.1f} s, version {report.version[:12]}"
     )
-    if report.skipped_lines:
-        click.echo(
-            f"{report.skipped_lines} bad lines were skipped; the first: {report.skipped_messages[0]}", err=True
-        )
-    if report.without_tokens:
-        click.echo(f"{report.without_tokens} passages have no token vectors and can never be found", err=True)
-    if report.truncated:
-        click.echo(f"{report.truncated} passages were longer than the student reads and were cut", err=True)
+    print_losses(report)

@@ -17,10 +17,10 @@ def describe(path: Path) -> dict[str, str | int | float]:
     """Collect what `drdecr index info` prints, from the manifest alone."""
     manifest = read_manifest(path)
     student = manifest.student
-    files = [item for segment in manifest.segments for item in segment.files.items()]
+    files = [item for part in manifest.parts for item in part.files.items()]
     # Everything but the texts: what one more token vector costs.
     index_bytes = sum(record.size_bytes for name, record in files if not name.endswith(".sqlite"))
-    codecs = sorted({f"{segment.codec.name} ({segment.codec.bits} bits)" for segment in manifest.segments})
+    codecs = sorted({f"{each.codec.name} ({each.codec.bits} bits)" for each in manifest.quantizers})
     return {
         "snapshot": str(path),
         "version": manifest.version,
@@ -29,7 +29,7 @@ def describe(path: Path) -> dict[str, str | int | float]:
         "passages": manifest.passages,
         "token_vectors": manifest.tokens,
         "segments": len(manifest.segments),
-        "lists": sum(segment.lists for segment in manifest.segments),
+        "lists": sum(quantizer.lists for quantizer in manifest.quantizers),
         "codec": ", ".join(codecs),
         "size_bytes": manifest.size_bytes,
         "bytes_per_token_vector": round(index_bytes / max(manifest.tokens, 1), 1),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from drdecr.errors import ResourceError, SnapshotError
 from drdecr.index.faiss_install import load_faiss
 
-Encode = Callable[[NDArray[np.float32], NDArray[np.int64]], NDArray[np.uint8]]
+Code = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 Identify = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 _GROUP_VECTORS = 2**17
@@ -27,13 +27,11 @@ _SCAN_CELLS = 2**20
 _EMPTY_LISTS = struct.Struct("<4sQQ4sQ")
 
 
-def write_inverted_file(
-    path: Path, index: Any, vectors: NDArray[Any], cells: NDArray[Any], encode: Encode, identify: Identify
-) -> NDArray[np.int64]:
-    """Write the vectors (n, dim) into the lists `cells` (n,) of an empty trained index.
+def write_inverted_file(path: Path, index: Any, cells: NDArray[Any], code: Code, identify: Identify) -> None:
+    """Write vectors into the lists `cells` (n,) of an empty trained index.
 
-    `encode` turns vectors and their lists into codes, `identify` turns row numbers into FAISS ids; within a list the
-    rows keep their order. Returns (lists, 2) int64: the byte where each list's codes start, and its length.
+    `code` turns row numbers into codes, `identify` turns them into FAISS ids; within a list the rows keep their
+    order.
     """
     sizes = np.zeros(index.nlist, np.int64)
     for start in range(0, len(cells), _SCAN_CELLS):
@@ -42,7 +40,6 @@ def write_inverted_file(
         file.write(_header(index, len(cells)))
         file.write(struct.pack("<4sQQ4sQ", b"ilar", index.nlist, index.code_size, b"full", index.nlist))
         file.write(sizes.astype("<u8").tobytes())
-        ends = file.tell() + np.cumsum(sizes * (index.code_size + 8))
         low = 0
         while low < index.nlist:
             high = low + 1
@@ -53,14 +50,11 @@ def write_inverted_file(
             for size in sizes[low:high]:
                 own = rows[done : done + size]
                 for start in range(0, len(own), _GROUP_VECTORS):
-                    part = own[start : start + _GROUP_VECTORS]
-                    batch = np.ascontiguousarray(vectors[part], dtype=np.float32)
-                    file.write(encode(batch, np.asarray(cells[part], np.int64)).tobytes())
+                    file.write(code(own[start : start + _GROUP_VECTORS]).tobytes())
                 file.write(identify(own).astype("<i8").tobytes())
                 done += size
             low = high
     _check(path, len(cells))
-    return np.stack([ends - sizes * (index.code_size + 8), sizes], axis=1)
 
 
 def _rows_of(cells: NDArray[Any], low: int, high: int) -> NDArray[np.int64]:
@@ -79,7 +73,10 @@ def _rows_of(cells: NDArray[Any], low: int, high: int) -> NDArray[np.int64]:
 
 def _header(index: Any, vectors: int) -> bytes:
     index.ntotal = vectors
-    serialised: bytes = load_faiss().serialize_index(index).tobytes()
+    try:
+        serialised: bytes = load_faiss().serialize_index(index).tobytes()
+    finally:
+        index.ntotal = 0
     tail = serialised[-_EMPTY_LISTS.size :]
     if tail != _EMPTY_LISTS.pack(b"ilar", index.nlist, index.code_size, b"sprs", 0):
         raise ResourceError("this FAISS writes another file format than 1.9 to 1.15 do; install faiss-cpu>=1.9,<2")

@@ -1,13 +1,30 @@
-"""A progress bar for each stage of a build, on stderr; none where stderr is no terminal."""
+"""How long work tells what it is doing: a bar for each stage, on stderr; none where stderr is no terminal."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from tqdm import tqdm
+
+
+class Progress(Protocol):
+    """Told what a build or a change is doing; `total` is None where nobody knows it yet."""
+
+    def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
+        """Begin a stage; the function returned is called with the units finished since its last call."""
+        ...
+
+
+class _Silent:
+    def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
+        return lambda _: None
+
+
+SILENT: Progress = _Silent()
+"""Progress that nobody sees."""
 
 
 class BarProgress:

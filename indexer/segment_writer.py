@@ -1,50 +1,99 @@
-"""Turns spooled vectors into the files of a segment: centroids, inverted lists, and the way from passage to codes."""
+"""Writes the files of quantisers and segments from vectors, or from the codes of other segments.
+
+A segment's directory gets its offsets, sentence vectors and passages first (`Spool`, `PassageWriter`); what is here
+adds the rest. Every writer streams: its memory does not grow with the collection.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drdecr.errors import InputError
-from drdecr.index.codec import Codec
+from drdecr.errors import UsageError
+from drdecr.index.codec import record_of, untrained_index
 from drdecr.index.faiss_install import load_faiss
-from drdecr.index.segment import CELLS, LISTS, OFFSETS, RANKS, SENTENCE_INDEX, SENTENCES, TOKENS
+from drdecr.index.manifest import QuantizerRecord
+from drdecr.index.quantizer import QUANTIZER, Quantizer
+from drdecr.index.segment import CELLS, CODES, OFFSETS, SENTENCE_INDEX, SENTENCES, Segment
 from indexer.array_file import ArrayWriter
 from indexer.centroids import assign, sentence_lists, token_lists, train_centroids
 from indexer.inverted_file import write_inverted_file
-
-TOKEN_BITS = 20
-"""Bits of a FAISS id that hold the token's place in its passage; the passage's position lies above them."""
+from indexer.posting_lists import write_posting_lists
 
 Advance = Callable[[int], None]
+Part = tuple[Segment, NDArray[np.int64]]
+"""A segment and the positions in it, ascending, of the passages that are kept."""
 
 _CHUNK_VECTORS = 2**16
 
 
-def write_token_index(directory: Path, vectors: NDArray[Any], codec: Codec, advance: Advance) -> int:
-    """Write the token files of a segment from vectors (tokens, dim); return the number of inverted lists."""
-    offsets = np.load(directory / OFFSETS, mmap_mode="r")
-    longest = int(np.diff(offsets).max(initial=0))
-    if longest >= 2**TOKEN_BITS:
-        raise InputError(f"a passage has {longest} token vectors; at most {2**TOKEN_BITS - 1} are supported")
+def train_quantizer(root: Path, directory: str, vectors: NDArray[Any], bits: int) -> QuantizerRecord:
+    """Train centroids and codec on vectors (n, dim) of any float type and write them to `root / directory`.
+
+    Only a sample of the vectors is read. The record has no files yet; `Quantizer(root, record, dim)` opens it.
+    """
+    (root / directory).mkdir(parents=True, exist_ok=True)
     centroids = train_centroids(vectors, token_lists(len(vectors)))
-    sizes = _write_cells(directory / CELLS, vectors, centroids, advance)
-    cells = np.load(directory / CELLS, mmap_mode="r")
-    _write_ranks(directory / RANKS, cells, sizes)
+    faiss = load_faiss()
+    faiss.write_index(untrained_index(centroids, bits), str(root / directory / QUANTIZER))
+    codec = record_of(bits, vectors.shape[1])
+    return QuantizerRecord(directory=directory, lists=len(centroids), codec=codec, files={})
 
-    def identify(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        passages = np.searchsorted(offsets, rows, side="right") - 1
-        ids: NDArray[np.int64] = (passages << TOKEN_BITS) | (rows - offsets[passages])
-        return ids
 
-    index = codec.empty_index(centroids)
-    lists = write_inverted_file(directory / TOKENS, index, vectors, cells, codec.encode, identify)
-    np.save(directory / LISTS, lists)
-    return len(lists)
+def write_token_index(directory: Path, vectors: NDArray[Any], quantizer: Quantizer, advance: Advance) -> None:
+    """Assign and code vectors (tokens, dim) with a trained quantiser and write the segment's token files.
+
+    `offsets.npy` must be there. `advance` is called with the vectors finished since its last call.
+    """
+    with _TokenFiles(directory, len(vectors), quantizer) as files:
+        for start in range(0, len(vectors), _CHUNK_VECTORS):
+            part = np.ascontiguousarray(vectors[start : start + _CHUNK_VECTORS], dtype=np.float32)
+            cells = assign(part, quantizer.centroids)
+            files.append(quantizer.encode(part, cells), cells)
+            advance(len(part))
+    _write_lists(directory, quantizer)
+
+
+def copy_tokens(directory: Path, parts: Sequence[Part], quantizer: Quantizer, advance: Advance) -> int:
+    """Write the token files, offsets included, of a segment that holds the kept passages of others, in their order.
+
+    Codes and cells are copied as they are, so every passage keeps its exact scores; only the inverted lists are new.
+    All parts must have this very quantiser. Returns the number of tokens. Raises: UsageError for another quantiser.
+    """
+    if any(segment.quantizer.record.contents != quantizer.record.contents for segment, _ in parts):
+        raise UsageError("segments of different quantisers cannot share codes; build the snapshot again instead")
+    passages = sum(len(kept) for _, kept in parts)
+    tokens = 0
+    with ArrayWriter(directory / OFFSETS, (passages + 1,), np.int64) as file:
+        file.append(np.zeros(1, np.int64))
+        for segment, kept in parts:
+            ends = tokens + np.cumsum(segment.offsets[kept + 1] - segment.offsets[kept])
+            file.append(ends)
+            tokens = int(ends[-1]) if len(ends) else tokens
+    with _TokenFiles(directory, tokens, quantizer) as files:
+        for segment, kept in parts:
+            for rows in _token_rows(segment, kept):
+                files.append(segment.codes[rows], segment.cells[rows])
+                advance(len(rows))
+    _write_lists(directory, quantizer)
+    return tokens
+
+
+def copy_sentences(directory: Path, parts: Sequence[Part]) -> int:
+    """Write the sentence vectors of a segment that holds the kept passages of others, and their index.
+
+    The parts must have sentence vectors. Returns the number of inverted lists.
+    """
+    dim = parts[0][0].sentence_dim
+    with ArrayWriter(directory / SENTENCES, (sum(len(kept) for _, kept in parts), dim), np.float16) as file:
+        for segment, kept in parts:
+            for start in range(0, len(kept), _CHUNK_VECTORS):
+                file.append(segment.sentences_of(kept[start : start + _CHUNK_VECTORS]))
+    return write_sentence_index(directory)
 
 
 def write_sentence_index(directory: Path) -> int:
@@ -66,41 +115,53 @@ def write_sentence_index(directory: Path) -> int:
         part = np.ascontiguousarray(sentences[start : start + _CHUNK_VECTORS], dtype=np.float32)
         cells[start : start + len(part)] = assign(part, centroids)
 
-    def encode(vectors: NDArray[np.float32], _: NDArray[np.int64]) -> NDArray[np.uint8]:
-        codes: NDArray[np.uint8] = index.sq.compute_codes(vectors)
+    def code(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        codes: NDArray[np.uint8] = index.sq.compute_codes(np.ascontiguousarray(sentences[rows], dtype=np.float32))
         return codes
 
-    write_inverted_file(directory / SENTENCE_INDEX, index, sentences, cells, encode, lambda rows: rows)
+    write_inverted_file(directory / SENTENCE_INDEX, index, cells, code, lambda rows: rows)
     return len(centroids)
 
 
-def _write_cells(
-    path: Path, vectors: NDArray[Any], centroids: NDArray[np.float32], advance: Advance
-) -> NDArray[np.int64]:
-    sizes = np.zeros(len(centroids), np.int64)
-    with ArrayWriter(path, (len(vectors),), _narrowest(len(centroids) - 1)) as file:
-        for start in range(0, len(vectors), _CHUNK_VECTORS):
-            part = np.ascontiguousarray(vectors[start : start + _CHUNK_VECTORS], dtype=np.float32)
-            cells = assign(part, centroids)
-            sizes += np.bincount(cells, minlength=len(centroids))
-            file.append(cells)
-            advance(len(part))
-    return sizes
+class _TokenFiles:
+    """Writes codes and cells side by side."""
+
+    def __init__(self, directory: Path, tokens: int, quantizer: Quantizer) -> None:
+        self._codes = ArrayWriter(directory / CODES, (tokens, quantizer.code_bytes), np.uint8)
+        self._cells = ArrayWriter(directory / CELLS, (tokens,), _narrowest(quantizer.lists - 1))
+
+    def __enter__(self) -> _TokenFiles:
+        return self
+
+    def __exit__(self, *failure: Any) -> None:
+        try:
+            self._codes.__exit__(*failure)
+        finally:
+            self._cells.__exit__(*failure)
+
+    def append(self, codes: NDArray[np.uint8], cells: NDArray[Any]) -> None:
+        self._codes.append(codes)
+        self._cells.append(cells)
 
 
-def _write_ranks(path: Path, cells: NDArray[Any], sizes: NDArray[np.int64]) -> None:
-    """Write each token's place in its inverted list, where the tokens keep their order."""
-    filled = np.zeros(len(sizes), np.int64)
-    with ArrayWriter(path, (len(cells),), _narrowest(int(sizes.max()) - 1)) as file:
-        for start in range(0, len(cells), _CHUNK_VECTORS):
-            part = cells[start : start + _CHUNK_VECTORS].astype(np.int64)
-            order = np.argsort(part, kind="stable")
-            counts = np.bincount(part, minlength=len(sizes))
-            run_starts = np.cumsum(counts) - counts
-            ranks = np.empty(len(part), np.int64)
-            ranks[order] = np.arange(len(part)) - run_starts[part[order]] + filled[part[order]]
-            filled += counts
-            file.append(ranks)
+def _write_lists(directory: Path, quantizer: Quantizer) -> None:
+    offsets = np.load(directory / OFFSETS, mmap_mode="r")
+    cells = np.load(directory / CELLS, mmap_mode="r")
+    write_posting_lists(directory, np.asarray(offsets), np.asarray(cells), quantizer.lists)
+
+
+def _token_rows(segment: Segment, kept: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield the token rows of passages in their order, a part at a time."""
+    starts, lengths = segment.offsets[kept], segment.offsets[kept + 1] - segment.offsets[kept]
+    ends = np.cumsum(lengths)
+    low = 0
+    while low < len(kept):
+        done = ends[low - 1] if low else 0
+        high = max(low + 1, int(np.searchsorted(ends, done + _CHUNK_VECTORS, side="right")))
+        own = lengths[low:high]
+        within = np.arange(int(own.sum())) - np.repeat(np.cumsum(own) - own, own)
+        yield np.repeat(starts[low:high], own) + within
+        low = high
 
 
 def _component_ranges(vectors: NDArray[Any]) -> NDArray[np.float32]:

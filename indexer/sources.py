@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from drdecr.corpus import Passage, SkippedLines, read_passages
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec
 from drdecr.index.passages import PassageWriter
 from drdecr.index.vector_file import VectorFile
+from indexer.segment_writer import Part
 
 Advance = Callable[[int], None]
 
@@ -81,3 +85,43 @@ class VectorSource:
         for encoded in self._file.read(_CHUNK_PASSAGES):
             yield encoded
             advance(len(encoded))
+
+
+class StoredSource:
+    """Passages that segments hold already, with the vectors that their codes decode to."""
+
+    def __init__(self, spec: EncoderSpec, parts: Sequence[Part]) -> None:
+        self._spec = spec
+        self._parts = parts
+
+    @property
+    def spec(self) -> EncoderSpec:
+        return self._spec
+
+    def store_passages(self, writer: PassageWriter, advance: Advance) -> None:
+        for segment, kept in self._parts:
+            for positions in _chunks(kept, _READ_PASSAGES):
+                writer.add(segment.store.read(positions.tolist()))
+                advance(len(positions))
+
+    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Encoded]:
+        for segment, kept in self._parts:
+            for positions in _chunks(kept, _CHUNK_PASSAGES):
+                vectors, offsets = segment.tokens_of(positions)
+                spans = segment.store.spans_of(positions.tolist())
+                yield Encoded(
+                    vectors=vectors,
+                    offsets=offsets,
+                    sentences=segment.sentences_of(positions) if self._spec.sentence_dim else None,
+                    spans=np.concatenate(
+                        [np.empty((0, 2), np.int32), *(spans[at] for at in positions if at in spans)]
+                    ),
+                    truncated=np.zeros(len(positions), np.bool_),
+                    unknown=np.zeros(len(positions), np.float32),
+                )
+                advance(len(positions))
+
+
+def _chunks(kept: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(kept), size):
+        yield kept[start : start + size]

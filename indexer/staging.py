@@ -14,11 +14,12 @@ import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from drdecr.errors import ResourceError, SnapshotError, UsageError
 from drdecr.index.manifest import MANIFEST, sync_directory
+from indexer.lock import writer_lock
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _AT_FDCWD = -100
@@ -29,12 +30,14 @@ _RENAME_EXCHANGE = 2
 def staged_directory(out: Path, *, force: bool) -> Iterator[Path]:
     """Give an empty directory that becomes `out` when the block ends well, and vanishes when it does not.
 
-    With `force` an existing snapshot is replaced at the end, in one step where the file system can.
-    Raises: UsageError when `out` is taken, ResourceError when the disk is full.
+    With `force` an existing snapshot is replaced at the end, in one step where the file system can; until then
+    nobody else may change it, as what is added meanwhile would be lost.
+    Raises: UsageError when `out` is taken, SnapshotBusyError while another process changes it, ResourceError when the
+    disk is full.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that is to be replaced
     _check_target(out, force=force)
-    with _named_trouble(out):
+    with named_trouble(out), writer_lock(out, "replace") if (out / MANIFEST).is_file() else nullcontext():
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(out)
         partial = out.with_name(f".{out.name}.building-{uuid.uuid4().hex[:12]}")
@@ -123,8 +126,11 @@ def _sync_tree(directory: Path) -> None:
 
 
 @contextmanager
-def _named_trouble(out: Path) -> Iterator[None]:
-    """Turn what a file system or SQLite reports into one line that says what to do."""
+def named_trouble(out: Path) -> Iterator[None]:
+    """Turn what a file system or SQLite reports about writing `out` into one line that says what to do.
+
+    Raises: ResourceError for a full disk, SnapshotError for everything else.
+    """
     try:
         yield
     except OSError as problem:
@@ -140,5 +146,7 @@ def _named_trouble(out: Path) -> Iterator[None]:
 def _full(out: Path) -> str:
     with suppress(OSError):
         free = shutil.disk_usage(out.parent).free
-        return f"the disk of {out.parent} is full: the build needs more than the {free / 2**20:.0f} MiB that are free"
+        return (
+            f"the disk of {out.parent} is full: {out.name} needs more than the {free / 2**20:.0f} MiB that are free"
+        )
     return f"the disk of {out.parent} is full"

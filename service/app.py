@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from drdecr import __version__
 from service.engine import EngineLoader, expected_checks, load_engine
+from service.following import follow
 from service.gate import OPEN_PATHS, Gate
 from service.keys import KeyRing
 from service.metrics import Metrics
@@ -48,6 +49,7 @@ def create_server(
     readiness.expect(*expected_checks(settings))
     queue = WorkQueue(settings.threads, settings.queue_depth, metrics)
     service = Service(settings, metrics, readiness, queue)
+    stopping = asyncio.Event()
 
     async def load_in_background() -> None:
         try:
@@ -68,11 +70,14 @@ def create_server(
             readiness.open()
             versions = {name: index.snapshot.version for name, index in engine.indexes.items()}
             log.info("ready", indexes=versions)
+            if settings.follow_s:
+                await follow(service, stopping)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         loading = asyncio.create_task(load_in_background())
         yield
+        stopping.set()
         await loading
         await asyncio.to_thread(queue.close)
 

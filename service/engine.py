@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
 from drdecr.index.backend import Hit, SearchParams, StageTimes
+from drdecr.index.manifest import MANIFEST, Manifest
 from service.problems import Problem
 
 if TYPE_CHECKING:
     from service.readiness import Readiness
-    from service.settings import Settings
+    from service.settings import IndexSource, Settings
 
 
 @runtime_checkable
@@ -60,12 +63,16 @@ class SearchableSnapshot(Protocol):
     def warm_up(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ServedIndex:
-    """A snapshot under the name that clients use. A request holds one, and so sees one version only."""
+    """A snapshot under the name that clients use. A request holds one, and so sees one version only.
+
+    `newer` returns the index of the generation that is on disk now, or None where this is it.
+    """
 
     name: str
     snapshot: SearchableSnapshot
+    newer: Callable[[], ServedIndex | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +109,56 @@ def load_engine(settings: Settings, readiness: Readiness) -> Engine:
     Raises: ModelError, SnapshotError, ResourceError.
     """
     from drdecr.encoder.load import load_encoder
-    from drdecr.index.snapshot import Snapshot
 
     encoder = load_encoder(settings.student, threads=1, backend="onnx")
     encoder.encode(["warm-up"], "query")
     readiness.update("encoder", f"{encoder.spec.name} {encoder.spec.fingerprint[:12]}", ok=True)
     indexes: dict[str, ServedIndex] = {}
     for source in settings.index:
-        snapshot = Snapshot.open(source.path, verify=settings.verify)
-        snapshot.require(encoder.spec)
-        snapshot.warm_up()
-        indexes[source.name] = ServedIndex(source.name, snapshot)
-        readiness.update(f"index:{source.name}", f"{snapshot.version[:12]}, {len(snapshot)} passages", ok=True)
+        index = serve_snapshot(source, encoder.spec, verify=settings.verify)
+        indexes[source.name] = index
+        readiness.update(f"index:{source.name}", describe(index), ok=True)
     return Engine(encoder, indexes)
+
+
+def serve_snapshot(
+    source: IndexSource, spec: EncoderSpec, *, verify: bool, verified: Manifest | None = None
+) -> ServedIndex:
+    """Open a snapshot and warm it up; `verify` reads every byte, but for files of a manifest `verified` before.
+
+    It is closed when the last request that holds the index has ended. Raises: SnapshotError, ModelMismatchError.
+    """
+    from drdecr.index.snapshot import Snapshot
+
+    # Before it is opened: a generation that comes meanwhile then counts as newer.
+    stamp = _stamp(source.path)
+    snapshot = Snapshot.open(source.path, verify=verify, known=verified)
+    try:
+        snapshot.require(spec)
+        snapshot.warm_up()
+    except BaseException:
+        snapshot.close()
+        raise
+
+    def newer() -> ServedIndex | None:
+        if _stamp(source.path) in (stamp, None):
+            return None
+        return serve_snapshot(source, spec, verify=verify, verified=snapshot.manifest)
+
+    index = ServedIndex(source.name, snapshot, newer)
+    weakref.finalize(index, snapshot.close)
+    return index
+
+
+def describe(index: ServedIndex) -> str:
+    """Say in a few words what an index serves."""
+    return f"{index.snapshot.version[:12]}, {len(index.snapshot)} passages"
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells one manifest file from the next, or None while there is none."""
+    try:
+        found = (path / MANIFEST).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -36,6 +36,12 @@ class Metrics:
         self.admitted = Gauge("drdecr_queue_admitted", "Requests waiting or at work.", registry=self.registry)
         self.refused = Counter("drdecr_refused", "Requests refused or given up.", ["reason"], registry=self.registry)
         self.ready = Gauge("drdecr_ready", "1 while /readyz answers 200.", registry=self.registry)
+        self.switches = Counter(
+            "drdecr_index_switches",
+            "Newer generations of an index found, by whether they serve.",
+            ["index", "outcome"],
+            registry=self.registry,
+        )
         self.passages = Gauge("drdecr_index_passages", "Passages of an index.", ["index"], registry=self.registry)
 
     def observe_stages(self, took_ms: dict[str, float]) -> None:

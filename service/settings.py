@@ -63,6 +63,10 @@ class Settings(BaseSettings):
 
     verify: bool = Field(True, description="Hash every byte of the snapshots before they are served.")
 
+    follow_s: float = Field(
+        1.0, ge=0, le=3_600, description="Seconds between looks for newer generations of the snapshots; 0: never."
+    )
+
     queue_depth: int = Field(128, ge=0, le=100_000)
     timeout_ms: int = Field(10_000, ge=1, le=600_000)
     drain_s: float = Field(2.0, ge=0, le=3_600)

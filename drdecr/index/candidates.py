@@ -81,7 +81,7 @@ class CandidateFinder:
             wanted = min(wanted, len(kept))
         if effort.exact:
             return np.arange(len(segment), dtype=np.int64)
-        table = products(segment.centroids, query.blocks)
+        table = products(segment.quantizer.centroids, query.blocks)
         nprobe = effort.nprobe
         while True:
             met, sums = self._visit(table, query.tokens, nprobe, allowed)
@@ -108,11 +108,9 @@ class CandidateFinder:
         gains = scores[:, :nprobe] - scores[:, -1:]
         marks, sums, met = self._buffers()
         found = visit_lists(
-            segment.data,
+            segment.postings,
             segment.starts,
             segment.sizes,
-            segment.code_bytes,
-            segment.token_bits,
             lists[:, :nprobe],
             gains,
             allowed,

@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from drdecr.index.halves import EIGHT, decode_eight, decode_one
-from drdecr.index.lanes import LANES, TILE_REGISTERS, fold_tile, load_int64, prefetch, store_tile
+from drdecr.index.lanes import LANES, TILE_REGISTERS, fold_tile, load_int64, prefetch, store_int64, store_tile
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -27,22 +27,22 @@ def _compiled(function: _Function) -> _Function:
         return cast(_Function, njit(nogil=True)(function))
 
 
-# The codes of a passage lie scattered over its tokens' lists: without asking ahead, each costs a trip to memory.
+# Each passage's codes lie together, but passages lie anywhere: ask for a few rows ahead.
 _ROWS_AHEAD = 16
 _CACHE_LINE = 64
 
 
 @_compiled
-def decode_halves(data: Any, positions: Any, out: Any) -> None:
-    """Decode float16 rows that start at byte `positions` of `data` into `out` (rows, dim) float32."""
-    source, target = data.ctypes.data, out.ctypes.data
+def decode_halves(codes: Any, rows: Any, out: Any) -> None:
+    """Decode the float16 `rows` (n,) int64 of `codes` (all rows, 2 x dim) uint8 into `out` (n, dim) float32."""
+    source, target = codes.ctypes.data, out.ctypes.data
     dim = out.shape[1]
-    for row in range(len(positions)):
-        if row + _ROWS_AHEAD < len(positions):
-            soon = source + positions[row + _ROWS_AHEAD]
+    for row in range(len(rows)):
+        if row + _ROWS_AHEAD < len(rows):
+            soon = source + rows[row + _ROWS_AHEAD] * 2 * dim
             for line in range(0, 2 * dim, _CACHE_LINE):
                 prefetch(soon + line)
-        at = source + positions[row]
+        at = source + rows[row] * 2 * dim
         to = target + row * dim * 4
         for column in range(0, dim - dim % EIGHT, EIGHT):
             decode_eight(at + 2 * column, to + 4 * column)
@@ -128,32 +128,36 @@ def best_lists(table: Any, tokens: int, lists: Any, scores: Any) -> None:
 
 @_compiled
 def visit_lists(
-    data: Any,
-    starts: Any,
-    sizes: Any,
-    code_bytes: int,
-    token_bits: int,
-    lists: Any,
-    gains: Any,
-    allowed: Any,
-    marks: Any,
-    sums: Any,
-    met: Any,
+    packed: Any, starts: Any, sizes: Any, lists: Any, gains: Any, allowed: Any, marks: Any, sums: Any, met: Any
 ) -> int:
     """Add to every passage met in a query token's lists that token's best gain; return how many were met.
 
-    Shapes: lists and gains (tokens, n); allowed (passages,) bool, or None for all; marks (passages,) int32 and
-    sums (passages,) float32, zero before; met (passages,) int64, filled from the front.
+    Shapes: packed, starts and sizes as `indexer.posting_lists` writes them; lists and gains (tokens, n), best
+    first; allowed (passages,) bool, or None for all; marks (passages,) int32 and sums (passages,) float32, zero
+    before; met (passages,) int64, filled from the front.
     """
-    base = data.ctypes.data
+    base = packed.ctypes.data
     count = 0
     for token in range(lists.shape[0]):
         for place in range(lists.shape[1]):
             cell = lists[token, place]
             gain = gains[token, place]
-            ids = base + starts[cell] + sizes[cell] * code_bytes
-            for entry in range(sizes[cell]):
-                passage = load_int64(ids + 8 * entry) >> token_bits
+            width = np.int64(packed[starts[cell]])
+            escape = (np.int64(1) << width) - 1
+            bit = 8 * (starts[cell] + 1)
+            passage = np.int64(-1)
+            left = sizes[cell]
+            while left > 0:
+                gap = (load_int64(base + (bit >> 3)) >> (bit & 7)) & escape
+                bit += width
+                passage += gap
+                if gap == escape:
+                    continue
+                passage += 1
+                left -= 1
+                # Only a damaged file leads here: stay inside the scratch memory.
+                if passage >= len(marks):
+                    break
                 if allowed is not None and not allowed[passage]:
                     continue
                 mark = marks[passage]
@@ -189,27 +193,74 @@ def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, tokens: 
 
 
 @_compiled
-def locate_tokens(
-    passages: Any,
-    offsets: Any,
-    cells: Any,
-    ranks: Any,
-    starts: Any,
-    code_bytes: int,
-    positions: Any,
-    token_cells: Any,
-    bounds: Any,
-) -> None:
-    """Find where the codes of these passages' tokens lie.
-
-    Fills positions (tokens,) int64 in bytes, token_cells (tokens,) int64 and bounds (passages + 1,) int64.
-    """
+def rows_of(passages: Any, offsets: Any, rows: Any, bounds: Any) -> None:
+    """List the token rows of these passages: fills rows (tokens,) int64 and bounds (passages + 1,) int64."""
     at = 0
     bounds[0] = 0
     for i in range(len(passages)):
         for row in range(offsets[passages[i]], offsets[passages[i] + 1]):
-            cell = np.int64(cells[row])
-            token_cells[at] = cell
-            positions[at] = starts[cell] + np.int64(ranks[row]) * code_bytes
+            rows[at] = row
             at += 1
         bounds[i + 1] = at
+
+
+@_compiled
+def collect_postings(offsets: Any, cells: Any, low: int, starts: Any, entries: Any, sizes: Any) -> None:
+    """Collect the unique passages of the lists from `low` on, ascending, each list from its place in `entries`.
+
+    Shapes: cells (tokens,) unsigned, starts (n,) int64, sizes (n,) int64, zero before.
+    """
+    count = len(starts)
+    for passage in range(len(offsets) - 1):
+        for row in range(offsets[passage], offsets[passage + 1]):
+            own = np.int64(cells[row]) - low
+            if own < 0 or own >= count:
+                continue
+            end = starts[own] + sizes[own]
+            if sizes[own] == 0 or entries[end - 1] != passage:
+                entries[end] = passage
+                sizes[own] += 1
+
+
+@_compiled
+def packed_bytes(entries: Any, starts: Any, sizes: Any, widths: Any, lengths: Any) -> None:
+    """Choose for each list the bits of a gap that make it shortest, and say how many bytes it takes."""
+    for own in range(len(starts)):
+        best = np.int64(-1)
+        widths[own] = 1
+        for width in range(1, 33):
+            escape = (np.int64(1) << width) - 1
+            fields = sizes[own]
+            previous = np.int64(-1)
+            for entry in range(starts[own], starts[own] + sizes[own]):
+                fields += (entries[entry] - previous - 1) // escape
+                previous = entries[entry]
+            if best < 0 or fields * width < best:
+                best = fields * width
+                widths[own] = width
+            if fields == sizes[own]:
+                break
+        lengths[own] = 1 + (best + 7) // 8
+
+
+@_compiled
+def pack_gaps(entries: Any, starts: Any, sizes: Any, widths: Any, places: Any, packed: Any) -> None:
+    """Write each list at its place in `packed`, zero before, with eight bytes to spare at its end."""
+    base = packed.ctypes.data
+    for own in range(len(starts)):
+        width = widths[own]
+        escape = (np.int64(1) << width) - 1
+        packed[places[own]] = width
+        bit = 8 * (places[own] + 1)
+        previous = np.int64(-1)
+        for entry in range(starts[own], starts[own] + sizes[own]):
+            gap = entries[entry] - previous - 1
+            previous = entries[entry]
+            while gap >= escape:
+                at = base + (bit >> 3)
+                store_int64(at, load_int64(at) | (escape << (bit & 7)))
+                bit += width
+                gap -= escape
+            at = base + (bit >> 3)
+            store_int64(at, load_int64(at) | (gap << (bit & 7)))
+            bit += width

@@ -127,12 +127,23 @@ def store_tile(
 
 @intrinsic
 def load_int64(typingctx: Any, address: Any) -> Any:
-    """Read an int64 at any address, aligned or not: FAISS aligns nothing in its files."""
+    """Read an int64 at any address, aligned or not."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.load(_pointer(builder, args[0], ir.IntType(64)), align=1)
 
     return types.int64(types.int64), emit
+
+
+@intrinsic
+def store_int64(typingctx: Any, address: Any, value: Any) -> Any:
+    """Write an int64 at any address, aligned or not."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        builder.store(args[1], _pointer(builder, args[0], ir.IntType(64)), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), emit
 
 
 @intrinsic

@@ -10,14 +10,15 @@ import hashlib
 import json
 import os
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from drdecr.encoder.types import EncoderSpec
 from drdecr.errors import SnapshotCorruptError, SnapshotError
 
 MANIFEST = "manifest.json"
+PARTIAL = ".partial"
 FORMAT_VERSION = 1
 
 _HASH_BLOCK_BYTES = 2**20
@@ -72,34 +73,103 @@ class CodecRecord(_Record):
     code_bytes: int = Field(ge=1)
 
 
-class SegmentRecord(_Record):
-    """An immutable part of a snapshot: a directory, its sizes and its files.
+class TombstoneRecord(_Record):
+    """The file of a segment's deleted positions, how many there are, and how many tokens those passages have."""
 
-    Positions in the snapshot count through the segments in their order. A FAISS id is
-    (passage's position in the segment << token_bits) + token's position in the passage.
-    """
+    path: RelativePath
+    passages: int = Field(ge=1)
+    tokens: int = Field(ge=0)
+    file: FileRecord
+
+
+class PartRecord(_Record):
+    """A directory of a snapshot and its files."""
 
     directory: RelativePath
+    files: dict[RelativePath, FileRecord]
+
+    def paths(self) -> dict[str, FileRecord]:
+        """Return every file that this part needs, by its path in the snapshot."""
+        return {f"{self.directory}/{name}": record for name, record in self.files.items()}
+
+
+class QuantizerRecord(PartRecord):
+    """Centroids and trained codec, which segments share.
+
+    `residual` is the mean squared distance from their centroids of the `tokens` that it was trained for.
+    """
+
+    lists: int = Field(ge=1)
+    codec: CodecRecord
+    tokens: int = Field(default=0, ge=0)
+    residual: float | None = Field(default=None, ge=0)
+
+    @property
+    def contents(self) -> str:
+        """What two quantisers share when they are the same, wherever they lie."""
+        return self.model_copy(update={"directory": "."}).model_dump_json()
+
+
+class SegmentRecord(PartRecord):
+    """An immutable part of a snapshot: its sizes, the directory of its quantiser, and what of it was deleted.
+
+    Positions in the snapshot count through the segments in their order. `residual` is the mean squared distance of
+    the tokens from their centroids.
+    """
+
+    quantizer: RelativePath
     passages: int = Field(ge=0)
     tokens: int = Field(ge=0)
-    lists: int = Field(ge=1)
     sentence_lists: int = Field(ge=0)
-    token_bits: int = Field(ge=1, le=40)
-    codec: CodecRecord
-    files: dict[RelativePath, FileRecord]
+    residual: float | None = Field(default=None, ge=0)
+    tombstones: TombstoneRecord | None = None
+
+    @property
+    def deleted(self) -> int:
+        return 0 if self.tombstones is None else self.tombstones.passages
+
+    @property
+    def live_tokens(self) -> int:
+        return self.tokens - (0 if self.tombstones is None else self.tombstones.tokens)
+
+    def paths(self) -> dict[str, FileRecord]:
+        tombstones = {} if self.tombstones is None else {self.tombstones.path: self.tombstones.file}
+        return {**PartRecord.paths(self), **tombstones}
 
 
 class Manifest(_Record):
-    """All that a reader must know before it opens a file; `version` is not stored twice but derived."""
+    """All that a reader must know before it opens a file; `version` is not stored twice but derived.
+
+    A change publishes a new generation; a build's is the first. `passages` and `tokens` count the deleted too.
+    """
 
     format_version: int
     written_by: str
     student: StudentRecord
+    quantizers: list[QuantizerRecord]
     segments: list[SegmentRecord]
+    generation: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _quantizers_are_here(self) -> Self:
+        here = {quantizer.directory for quantizer in self.quantizers}
+        for segment in self.segments:
+            if segment.quantizer not in here:
+                raise ValueError(f"{segment.directory} names the quantiser {segment.quantizer}, which is not listed")
+        return self
+
+    @property
+    def parts(self) -> list[PartRecord]:
+        """All that has files."""
+        return [*self.quantizers, *self.segments]
 
     @property
     def passages(self) -> int:
         return sum(segment.passages for segment in self.segments)
+
+    @property
+    def deleted(self) -> int:
+        return sum(segment.deleted for segment in self.segments)
 
     @property
     def tokens(self) -> int:
@@ -107,31 +177,36 @@ class Manifest(_Record):
 
     @property
     def size_bytes(self) -> int:
-        return sum(file.size_bytes for segment in self.segments for file in segment.files.values())
+        return sum(record.size_bytes for record in self.paths().values())
 
     @property
     def version(self) -> str:
-        return _checksum(self.model_dump(mode="json"))
+        return _checksum(_record_of(self))
+
+    def paths(self) -> dict[str, FileRecord]:
+        """Return every file that the snapshot needs, by its path in the snapshot."""
+        return {path: record for part in self.parts for path, record in part.paths().items()}
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
+def write_manifest(directory: Path, manifest: Manifest, *, name: str = MANIFEST) -> None:
     """Write the manifest by atomic rename, so that it is there whole or not at all."""
-    partial = directory / (MANIFEST + ".partial")
+    path = directory / name
+    partial = path.with_name(path.name + PARTIAL)
     with partial.open("w", encoding="utf-8") as file:
         file.write(_render(manifest))
         file.flush()
         os.fsync(file.fileno())
-    partial.rename(directory / MANIFEST)
-    sync_directory(directory)
+    partial.rename(path)
+    sync_directory(path.parent)
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Read and check a snapshot's manifest.
+def read_manifest(directory: Path, *, name: str = MANIFEST) -> Manifest:
+    """Read and check a snapshot's manifest; `name` may be that of an earlier generation.
 
     Raises: SnapshotError for a directory that is no snapshot or of a newer format, SnapshotCorruptError for a
     manifest whose bytes were changed.
     """
-    path = directory / MANIFEST
+    path = directory / name
     try:
         text = path.read_bytes().decode("utf-8")
     except (FileNotFoundError, NotADirectoryError):
@@ -181,8 +256,14 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
+def _record_of(manifest: Manifest) -> dict[str, object]:
+    # Fields younger than format 1 have defaults, and are left out where they hold them: what an older program wrote
+    # keeps its version.
+    return manifest.model_dump(mode="json", exclude_defaults=True)
+
+
 def _render(manifest: Manifest) -> str:
-    record = manifest.model_dump(mode="json")
+    record = _record_of(manifest)
     return _text_of({**record, "checksum": _checksum(record)})
 
 

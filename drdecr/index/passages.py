@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ CREATE TABLE passages (
 );
 CREATE TABLE spans (position INTEGER PRIMARY KEY, packed BLOB NOT NULL);
 """
+_Found = TypeVar("_Found")
 _MAX_VARIABLES = 900
 _COLUMNS = "position, id, text, title, metadata"
 
@@ -79,13 +80,22 @@ class PassageStore:
         rows = self._rows("SELECT position FROM passages WHERE id = ?", (passage_id,))
         return int(rows[0][0]) if rows else None
 
-    def by_id(self, ids: Sequence[str]) -> dict[str, Passage]:
-        """Read passages; an id that is not there is left out."""
+    def positions(self, ids: Sequence[str]) -> dict[str, int]:
+        """Find the positions of ids; an id that is not there is left out."""
+        found: dict[str, int] = {}
+        for part in _parts(ids):
+            marks = ",".join("?" * len(part))
+            found.update(self._rows(f"SELECT id, position FROM passages WHERE id IN ({marks})", part))
+        return found
+
+    def by_id(self, ids: Sequence[str], live: NDArray[np.bool_] | None = None) -> dict[str, Passage]:
+        """Read passages; an id that is not there, or not `live` (passages,), is left out."""
         found: dict[str, Passage] = {}
         for part in _parts(ids):
             marks = ",".join("?" * len(part))
             for row in self._rows(f"SELECT {_COLUMNS} FROM passages WHERE id IN ({marks})", part):
-                found[row[1]] = _passage(row)
+                if live is None or live[row[0]]:
+                    found[row[1]] = _passage(row)
         return found
 
     def ids(self, positions: Sequence[int]) -> list[str]:
@@ -94,15 +104,36 @@ class PassageStore:
         for part in _parts(positions):
             marks = ",".join("?" * len(part))
             found.update(self._rows(f"SELECT position, id FROM passages WHERE position IN ({marks})", part))
-        try:
-            return [found[position] for position in positions]
-        except KeyError as missing:
-            raise SnapshotCorruptError(f"{self._path} has no passage at position {missing}; run verify") from None
+        return self._in_order(found, positions)
+
+    def read(self, positions: Sequence[int]) -> list[Passage]:
+        """Read the passages at these positions, in their order."""
+        found: dict[int, Passage] = {}
+        for part in _parts(positions):
+            marks = ",".join("?" * len(part))
+            rows = self._rows(f"SELECT {_COLUMNS} FROM passages WHERE position IN ({marks})", part)
+            found.update((row[0], _passage(row)) for row in rows)
+        return self._in_order(found, positions)
+
+    def spans_of(self, positions: Sequence[int]) -> dict[int, NDArray[np.int32]]:
+        """Return the token spans of the passages at these positions; nothing where the snapshot stores none."""
+        found: dict[int, NDArray[np.int32]] = {}
+        for part in _parts(positions):
+            marks = ",".join("?" * len(part))
+            rows = self._rows(f"SELECT position, packed FROM spans WHERE position IN ({marks})", part)
+            found.update((row[0], unpack_spans(row[1])) for row in rows)
+        return found
 
     def spans(self, position: int) -> NDArray[np.int32] | None:
         """Return a passage's token spans (tokens, 2), or None where the snapshot stores none."""
         rows = self._rows("SELECT packed FROM spans WHERE position = ?", (position,))
         return unpack_spans(rows[0][0]) if rows else None
+
+    def _in_order(self, found: dict[int, _Found], positions: Sequence[int]) -> list[_Found]:
+        try:
+            return [found[position] for position in positions]
+        except KeyError as missing:
+            raise SnapshotCorruptError(f"{self._path} has no passage at position {missing}; run verify") from None
 
     def _rows(self, statement: str, values: Sequence[object]) -> list[Any]:
         try:

@@ -1,8 +1,17 @@
-"""One immutable part of a snapshot, memory-mapped: where each token's code lies and what it decodes to.
+"""One immutable part of a snapshot, memory-mapped: the codes of its tokens, and which passages a centroid meets.
 
-Every token vector is stored once, in the inverted lists of `tokens.faiss`. Each list is sorted by passage, and a
-FAISS id holds the passage and the token, so the list itself says which passages it meets. The way from a passage
-to its tokens is `offsets.npy` (its tokens), `cells.npy` (the list of each token) and `ranks.npy` (its place there).
+Files of a segment, all little-endian:
+
+- `offsets.npy` (passages + 1,) int64: the token rows of each passage, in the order of the passages;
+- `codes.npy` (tokens, code_bytes) uint8: each token's code, so a passage's codes lie together;
+- `cells.npy` (tokens,) uint16 or uint32: each token's centroid, in the quantiser that the segment names;
+- `lists.npy` and `postings.npy`: the inverted lists, the passages that each centroid meets (packed gaps, see
+  `indexer.posting_lists`);
+- `passages.sqlite`: ids, texts, metadata;
+- `sentences.npy` (passages, sentence_dim) float16 and `sentences.faiss`, an 8-bit IVF, where the student has sentence
+  vectors.
+
+Neither ids nor places of tokens are stored: beside its code a token takes its cell and about a byte of postings.
 """
 
 from __future__ import annotations
@@ -14,43 +23,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.errors import SnapshotCorruptError
-from drdecr.index.codec import codec_of
 from drdecr.index.faiss_install import load_faiss
-from drdecr.index.kernels import decode_halves, locate_tokens
+from drdecr.index.kernels import decode_halves, rows_of
 from drdecr.index.manifest import SegmentRecord
 from drdecr.index.passages import PassageStore
+from drdecr.index.quantizer import Quantizer
+from drdecr.index.tombstones import read_live
 
-TOKENS = "tokens.faiss"
-LISTS = "lists.npy"
-OFFSETS = "offsets.npy"
+CODES = "codes.npy"
 CELLS = "cells.npy"
-RANKS = "ranks.npy"
+OFFSETS = "offsets.npy"
+LISTS = "lists.npy"
+POSTINGS = "postings.npy"
 PASSAGES = "passages.sqlite"
 SENTENCES = "sentences.npy"
 SENTENCE_INDEX = "sentences.faiss"
 
 
 class Segment:
-    """Passages, token codes, centroids and sentence vectors of one segment.
+    """Passages, token codes, inverted lists and sentence vectors of one segment.
 
-    Shapes: centroids (lists, dim) float32; starts and sizes (lists,) int64, byte position and length of each
-    inverted list in `data`; offsets (passages + 1,) int64; cells and ranks (tokens,) unsigned.
+    Shapes: codes (tokens, code_bytes) uint8; cells (tokens,) unsigned; offsets (passages + 1,) int64; starts and
+    sizes (lists,) int64, first byte in `postings` and number of passages of each inverted list.
     """
 
-    def __init__(self, root: Path, record: SegmentRecord, dim: int) -> None:
+    def __init__(self, root: Path, record: SegmentRecord, quantizer: Quantizer) -> None:
         directory = root / record.directory
         self.record = record
-        self.dim = dim
-        self.codec = codec_of(record.codec, dim)
-        self.code_bytes = record.codec.code_bytes
-        self.token_bits = record.token_bits
+        self.quantizer = quantizer
+        self.dim = quantizer.dim
         try:
-            self.data: NDArray[np.uint8] = np.asarray(np.memmap(directory / TOKENS, dtype=np.uint8, mode="r"))
-            lists = np.load(directory / LISTS)
-            self.offsets: NDArray[np.int64] = _mapped(directory / OFFSETS)
+            self.codes: NDArray[np.uint8] = _mapped(directory / CODES)
             self.cells: NDArray[Any] = _mapped(directory / CELLS)
-            self.ranks: NDArray[Any] = _mapped(directory / RANKS)
-            self.centroids = _centroids(directory / TOKENS)
+            self.offsets: NDArray[np.int64] = _mapped(directory / OFFSETS)
+            self.postings: NDArray[np.uint8] = _mapped(directory / POSTINGS)
+            lists = np.load(directory / LISTS)
             self._sentences = self._sentence_index = None
             if record.sentence_lists:
                 self._sentences = _mapped(directory / SENTENCES)
@@ -59,17 +66,26 @@ class Segment:
             raise SnapshotCorruptError(
                 f"{directory} cannot be opened ({problem}); run `drdecr index verify`"
             ) from None
+        self._check(directory, lists)
         self.starts: NDArray[np.int64] = np.ascontiguousarray(lists[:, 0])
         self.sizes: NDArray[np.int64] = np.ascontiguousarray(lists[:, 1])
+        self.live = read_live(root, record)
         self.store = PassageStore(directory / PASSAGES)
-        self._check(directory)
 
     def __len__(self) -> int:
         return self.record.passages
 
     @property
     def lists(self) -> int:
-        return self.record.lists
+        return self.quantizer.lists
+
+    @property
+    def sentence_dim(self) -> int:
+        return 0 if self._sentences is None else int(self._sentences.shape[1])
+
+    def holds(self, position: int) -> bool:
+        """Tell whether the passage at a position of this segment was not deleted."""
+        return self.live is None or bool(self.live[position])
 
     def close(self) -> None:
         self.store.close()
@@ -77,29 +93,17 @@ class Segment:
     def tokens_of(self, passages: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Decode the tokens of some passages: (tokens, dim) and the bounds of each passage in them."""
         count = int((self.offsets[passages + 1] - self.offsets[passages]).sum())
-        positions, cells = np.empty(count, np.int64), np.empty(count, np.int64)
-        bounds = np.empty(len(passages) + 1, np.int64)
-        locate_tokens(
-            passages,
-            self.offsets,
-            self.cells,
-            self.ranks,
-            self.starts,
-            self.code_bytes,
-            positions,
-            cells,
-            bounds,
-        )
+        rows, bounds = np.empty(count, np.int64), np.empty(len(passages) + 1, np.int64)
+        rows_of(passages, self.offsets, rows, bounds)
         vectors = np.empty((count, self.dim), np.float32)
-        self.codec.decode(self.data, positions, cells, vectors)
+        self.quantizer.codec.decode(self.codes, self.cells, rows, vectors)
         return vectors, bounds
 
     def sentences_of(self, passages: NDArray[np.int64]) -> NDArray[np.float32]:
         """Decode the sentence vectors of some passages, (n, sentence_dim)."""
         assert self._sentences is not None
-        bytes_each = self._sentences.strides[0]
         vectors = np.empty((len(passages), self._sentences.shape[1]), np.float32)
-        decode_halves(self._sentences.view(np.uint8).reshape(-1), passages * bytes_each, vectors)
+        decode_halves(self._sentences.view(np.uint8), passages, vectors)
         return vectors
 
     def nearest_sentences(
@@ -116,14 +120,13 @@ class Segment:
         nearest: NDArray[np.int64] = found[0]
         return nearest[nearest >= 0]
 
-    def _check(self, directory: Path) -> None:
+    def _check(self, directory: Path, lists: NDArray[np.int64]) -> None:
         record = self.record
         shapes = {
-            LISTS: (self.starts.shape, (record.lists,)),
-            TOKENS: (self.centroids.shape, (record.lists, self.dim)),
-            OFFSETS: (self.offsets.shape, (record.passages + 1,)),
+            CODES: (self.codes.shape, (record.tokens, self.quantizer.code_bytes)),
             CELLS: (self.cells.shape, (record.tokens,)),
-            RANKS: (self.ranks.shape, (record.tokens,)),
+            OFFSETS: (self.offsets.shape, (record.passages + 1,)),
+            LISTS: (lists.shape, (self.lists, 2)),
         }
         for name, (found, expected) in shapes.items():
             if found != expected:
@@ -137,11 +140,3 @@ def _mapped(path: Path) -> NDArray[Any]:
 def _mapped_index(path: Path) -> Any:
     faiss = load_faiss()
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
-
-
-def _centroids(path: Path) -> NDArray[np.float32]:
-    index = _mapped_index(path)
-    # `index` must outlive the quantizer that it owns.
-    quantizer = load_faiss().downcast_index(index.quantizer)
-    centroids: NDArray[np.float32] = quantizer.reconstruct_n(0, quantizer.ntotal)
-    return np.ascontiguousarray(centroids)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
@@ -16,8 +16,10 @@ from drdecr.encoder.types import Encoded, EncoderSpec
 from drdecr.errors import ModelError, ModelMismatchError, SnapshotCorruptError, SnapshotError, UsageError
 from drdecr.index.backend import Hit, SearchParams, StageTimes
 from drdecr.index.candidates import CandidateFinder, effort_for
+from drdecr.index.compatibility import require_student, require_vectors
 from drdecr.index.lanes import LANES, MAX_REGISTERS
-from drdecr.index.manifest import Manifest, read_manifest, record_file
+from drdecr.index.manifest import FileRecord, Manifest, read_manifest, record_file
+from drdecr.index.quantizer import Quantizer
 from drdecr.index.score import QueryLanes, lane_blocks, products, query_lanes, relevance
 from drdecr.index.segment import Segment
 
@@ -41,22 +43,24 @@ class Snapshot:
         self.manifest = manifest
         self.spec: EncoderSpec = manifest.student.spec
         self._version = manifest.version
-        self._segments = [Segment(path, record, self.spec.dim) for record in manifest.segments]
+        quantizers = {record.directory: Quantizer(path, record, self.spec.dim) for record in manifest.quantizers}
+        self._segments = [Segment(path, record, quantizers[record.quantizer]) for record in manifest.segments]
         self._finders = [CandidateFinder(segment) for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
 
     @classmethod
-    def open(cls, path: str | Path, *, verify: bool = False) -> Snapshot:
+    def open(cls, path: str | Path, *, verify: bool = False, known: Manifest | None = None) -> Snapshot:
         """Open a snapshot; its data stay on disk until they are touched.
 
-        `verify` reads and hashes every byte first; without it only names and sizes are checked.
+        `verify` reads and hashes every byte first; without it only names and sizes are checked. It passes over the
+        files that `known` names too: the manifest of an earlier generation that was verified.
         Raises: SnapshotError for a directory that is no snapshot, SnapshotCorruptError for a damaged one.
         """
         path = Path(path)
         while True:
             manifest = read_manifest(path)
             try:
-                snapshot = cls._open_version(path, manifest, verify=verify)
+                snapshot = cls._open_version(path, manifest, verify=verify, known=known)
             except SnapshotError:
                 if read_manifest(path) == manifest:
                     raise
@@ -67,8 +71,8 @@ class Snapshot:
             # The snapshot was replaced while its files were being opened: begin again with the new one.
 
     @classmethod
-    def _open_version(cls, path: Path, manifest: Manifest, *, verify: bool) -> Snapshot:
-        damage = find_damage(path, manifest, hashes=verify)
+    def _open_version(cls, path: Path, manifest: Manifest, *, verify: bool, known: Manifest | None) -> Snapshot:
+        damage = find_damage(path, manifest, hashes=verify, known=known)
         if damage:
             raise SnapshotCorruptError(f"{path} is damaged: {'; '.join(damage)}; build or restore it again")
         return cls(path, manifest)
@@ -80,12 +84,22 @@ class Snapshot:
         self.close()
 
     def __len__(self) -> int:
+        return self._bases[-1] - self.manifest.deleted
+
+    @property
+    def positions(self) -> int:
+        """The number of positions: passages, and the holes that deleted ones left."""
         return self._bases[-1]
 
     @property
     def version(self) -> str:
         """The id of exactly these bytes."""
         return self._version
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The parts, in the order in which positions count through them."""
+        return self._segments
 
     @property
     def fingerprint(self) -> str:
@@ -99,21 +113,11 @@ class Snapshot:
 
     def require(self, spec: EncoderSpec) -> None:
         """Check that a student may search this snapshot. Raises: ModelMismatchError."""
-        own = self.spec
-        if (spec.dim, spec.sentence_dim) != (own.dim, own.sentence_dim):
-            raise ModelMismatchError(
-                f"{spec.name} gives {_dimensions(spec)}, but {self.path} was built by {own.name} with "
-                f"{_dimensions(own)}; search with that student or build the snapshot again"
-            )
-        if own.fingerprint and spec.fingerprint != own.fingerprint:
-            raise ModelMismatchError(
-                f"{spec.name} has fingerprint {spec.fingerprint}, but {self.path} was built by {own.name} "
-                f"with fingerprint {own.fingerprint}; search with that student or build the snapshot again"
-            )
+        require_student(spec, self.spec, self.path)
 
     def require_vectors(self, spec: EncoderSpec) -> None:
         """Check that vectors from a file may search this snapshot: as `require`, where the file names a student."""
-        self.require(spec if spec.fingerprint else replace(spec, fingerprint=self.spec.fingerprint))
+        require_vectors(spec, self.spec, self.path)
 
     def passage(self, passage_id: str) -> Passage | None:
         """Read a passage, or None where there is none with this id."""
@@ -123,14 +127,14 @@ class Snapshot:
         """Read passages by id; those that are not there are left out."""
         found: dict[str, Passage] = {}
         for segment in self._segments:
-            found.update(segment.store.by_id(ids))
+            found.update(segment.store.by_id(ids, segment.live))
         return found
 
     def position(self, passage_id: str) -> int | None:
         """Find a passage's position by its id."""
         for base, segment in zip(self._bases, self._segments, strict=False):
             position = segment.store.position(passage_id)
-            if position is not None:
+            if position is not None and segment.holds(position):
                 return base + position
         return None
 
@@ -145,7 +149,7 @@ class Snapshot:
     ) -> list[list[Hit]]:
         """Return each query's best passages, best first, ties to the smaller position.
 
-        `allowed` (passages,), by position, leaves out all others.
+        `allowed` (positions,) leaves out all others.
         Raises: ModelMismatchError for queries of another dimension, or without the sentence vectors it needs.
         """
         if k < 1:
@@ -195,10 +199,13 @@ class Snapshot:
         positions: list[NDArray[np.int64]] = []
         scores: list[NDArray[np.float64]] = []
         for base, segment, finder in zip(self._bases, self._segments, self._finders, strict=False):
-            if len(segment) == 0:
+            if segment.record.deleted == len(segment):
                 continue
             started = time.perf_counter()
-            own = None if allowed is None else allowed[base : base + len(segment)]
+            own = segment.live
+            if allowed is not None:
+                part = allowed[base : base + len(segment)]
+                own = part if own is None else own & part
             found = finder.find(query, effort_for(segment, params, k), min(k, len(segment)), own)
             found = found[segment.offsets[found + 1] > segment.offsets[found]]
             narrowed = time.perf_counter()
@@ -235,7 +242,7 @@ class Snapshot:
 
     def _locate(self, position: int) -> tuple[Segment, int]:
         for base, end, segment in zip(self._bases, self._bases[1:], self._segments, strict=False):
-            if base <= position < end:
+            if base <= position < end and segment.holds(position - base):
                 return segment, position - base
         raise UsageError(f"there is no passage at position {position}; the snapshot holds {len(self)}")
 
@@ -262,24 +269,20 @@ class Snapshot:
                 )
 
 
-def find_damage(path: Path, manifest: Manifest, *, hashes: bool) -> list[str]:
-    """Compare a snapshot's files with its manifest and describe each difference; `hashes` reads every byte."""
-    return list(_damage(path, manifest, hashes=hashes))
+def find_damage(path: Path, manifest: Manifest, *, hashes: bool, known: Manifest | None = None) -> list[str]:
+    """Compare a snapshot's files with its manifest and describe each difference.
+
+    `hashes` reads every byte, but for those of files that the manifest `known` names with the same checksum.
+    """
+    return list(_damage(path, manifest, {} if known is None else known.paths(), hashes=hashes))
 
 
-def _damage(path: Path, manifest: Manifest, *, hashes: bool) -> Iterable[str]:
-    for segment in manifest.segments:
-        for name, record in segment.files.items():
-            file = path / segment.directory / name
-            if not file.is_file():
-                yield f"{file} is missing"
-            elif file.stat().st_size != record.size_bytes:
-                yield f"{file} has {file.stat().st_size} bytes instead of {record.size_bytes}"
-            elif hashes and record_file(file) != record:
-                yield f"{file} has other contents than when it was written (SHA-256 differs)"
-
-
-def _dimensions(spec: EncoderSpec) -> str:
-    return (
-        f"{spec.dim} token and {spec.sentence_dim} sentence dimensions (fingerprint {spec.fingerprint or 'unknown'})"
-    )
+def _damage(path: Path, manifest: Manifest, known: Mapping[str, FileRecord], *, hashes: bool) -> Iterable[str]:
+    for name, record in manifest.paths().items():
+        file = path / name
+        if not file.is_file():
+            yield f"{file} is missing"
+        elif file.stat().st_size != record.size_bytes:
+            yield f"{file} has {file.stat().st_size} bytes instead of {record.size_bytes}"
+        elif hashes and known.get(name) != record and record_file(file) != record:
+            yield f"{file} has other contents than when it was written (SHA-256 differs)"

@@ -15,7 +15,9 @@ from fabricated_vectors import WordEncoder, encoded, make_snapshot
 from drdecr.corpus import Passage
 from drdecr.errors import ModelMismatchError, SnapshotCorruptError, SnapshotError, UsageError
 from drdecr.index import EXACT, Snapshot
-from drdecr.index.manifest import MANIFEST
+from drdecr.index.candidates import CandidateFinder, Effort
+from drdecr.index.manifest import MANIFEST, read_manifest, write_manifest
+from drdecr.index.score import query_lanes
 from indexer.build import build
 
 PASSAGES = [
@@ -108,17 +110,12 @@ def test_student_of_another_dimension_is_refused_with_both_dimensions(path: Path
         snapshot.require(WordEncoder(24, 8).spec)
 
 
-def test_plain_faiss_opens_both_indexes(tmp_path: Path) -> None:
+def test_plain_faiss_opens_the_sentence_index_and_the_quantizer(tmp_path: Path) -> None:
     passages = encoded([3, 0, 30, 7], 16, 8)
-    with make_snapshot(tmp_path, passages):
-        tokens = faiss.read_index(str(tmp_path / "snapshot/segments/000001/tokens.faiss"))
+    with make_snapshot(tmp_path, passages) as snapshot:
         sentences = faiss.read_index(str(tmp_path / "snapshot/segments/000001/sentences.faiss"))
-    assert tokens.ntotal == 40
-    tokens.nprobe = tokens.nlist
-    scores, ids = tokens.search(passages.vectors[:5], 1)
-    assert (ids[:, 0] >> 20).tolist() == [0, 0, 0, 2, 2]
-    assert (ids[:, 0] & (2**20 - 1)).tolist() == [0, 1, 2, 0, 1]
-    assert scores == pytest.approx(1, abs=1e-3)
+        quantizer = faiss.read_index(str(tmp_path / "snapshot/quantizers/000001/quantizer.faiss"))
+        assert (quantizer.nlist, quantizer.d) == snapshot.segments[0].quantizer.centroids.shape
     sentences.nprobe = sentences.nlist
     assert sentences.search(passages.sentences, 1)[1][:, 0].tolist() == [0, 1, 2, 3]
 
@@ -153,13 +150,13 @@ def test_every_flipped_byte_is_found(path: Path) -> None:
 
 
 def test_missing_and_cut_files_are_found_without_hashing(path: Path) -> None:
-    file = path / "segments/000001/ranks.npy"
+    file = path / "segments/000001/cells.npy"
     data = file.read_bytes()
     file.write_bytes(data[:-1])
-    with pytest.raises(SnapshotCorruptError, match=r"ranks\.npy has \d+ bytes instead of \d+"):
+    with pytest.raises(SnapshotCorruptError, match=r"cells\.npy has \d+ bytes instead of \d+"):
         Snapshot.open(path)
     file.unlink()
-    with pytest.raises(SnapshotCorruptError, match=r"ranks\.npy is missing"):
+    with pytest.raises(SnapshotCorruptError, match=r"cells\.npy is missing"):
         Snapshot.open(path)
 
 
@@ -189,13 +186,39 @@ def test_damaged_passage_file_is_named_when_it_is_read(path: Path) -> None:
         snapshot.passage("kbd")
 
 
-def test_arrays_of_another_shape_than_the_manifest_says_are_found(path: Path) -> None:
-    ranks, cells = path / "segments/000001/ranks.npy", path / "segments/000001/cells.npy"
-    data = np.load(ranks)
-    size = ranks.stat().st_size
-    with ranks.open("wb") as file:
+@pytest.mark.parametrize("name", ["cells", "codes", "offsets", "lists"])
+def test_arrays_of_another_shape_than_the_manifest_says_are_found(path: Path, name: str) -> None:
+    array = path / f"segments/000001/{name}.npy"
+    data = np.load(array)
+    size = array.stat().st_size
+    with array.open("wb") as file:
         np.save(file, data[:-2])
         file.write(b"\0" * (size - file.tell()))
-    assert cells.stat().st_size == ranks.stat().st_size
-    with pytest.raises(SnapshotCorruptError, match=r"ranks\.npy holds"):
+    with pytest.raises(SnapshotCorruptError, match=rf"{name}\.npy holds"):
         Snapshot.open(path)
+
+
+def test_segment_whose_quantizer_is_not_listed_is_refused(path: Path) -> None:
+    manifest = read_manifest(path)
+    write_manifest(path, manifest.model_copy(update={"quantizers": []}))
+    with pytest.raises(SnapshotError, match="names the quantiser quantizers/000001, which is not listed"):
+        Snapshot.open(path)
+
+
+def test_quantizer_of_another_size_than_the_manifest_says_is_found(path: Path) -> None:
+    manifest = read_manifest(path)
+    wrong = manifest.quantizers[0].model_copy(update={"lists": 7})
+    write_manifest(path, manifest.model_copy(update={"quantizers": [wrong]}))
+    with pytest.raises(SnapshotCorruptError, match=r"quantizer\.faiss holds .* the manifest says \(7, 16\)"):
+        Snapshot.open(path)
+
+
+def test_damaged_postings_cannot_leave_the_scratch_memory(path: Path, encoder: WordEncoder) -> None:
+    """Opening reads no hashes: bytes that were flipped must not crash a server."""
+    file = path / "segments/000001/postings.npy"
+    file.write_bytes(file.read_bytes()[:128] + b"\x1f" * (file.stat().st_size - 128))
+    with Snapshot.open(path) as snapshot:
+        finder = CandidateFinder(snapshot.segments[0])
+        query = query_lanes(encoder.encode(["keyboard mail"], "query").vectors, None, 0.0)
+        effort = Effort(nprobe=1, candidates=1, exact=False)
+        assert set(finder.find(query, effort, 1).tolist()) <= {0, 1, 2}

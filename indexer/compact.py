@@ -1,0 +1,75 @@
+"""Writes a snapshot anew without what changes left behind: fewer segments, no tombstones, no unneeded files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from drdecr.errors import UsageError
+from drdecr.index.codec import BITS
+from drdecr.index.segment import Segment
+from drdecr.index.snapshot import Snapshot
+from indexer.change import ChangeReport, report_change
+from indexer.generations import Draft, changed_snapshot
+from indexer.progress import SILENT, Progress
+from indexer.segment_writer import Part
+from indexer.segments import NewQuantizer, copy_segment, write_segment
+from indexer.sources import StoredSource
+
+
+def compact(
+    snapshot: Path,
+    *,
+    retrain: bool = False,
+    bits: int | None = None,
+    keep: int = 0,
+    progress: Progress = SILENT,
+) -> ChangeReport:
+    """Merge the segments of each quantiser into one without deleted passages, and free what nothing needs any more.
+
+    Codes are copied, so that a wide-open search finds what it found. With `retrain` all passages get one quantiser,
+    trained anew on their decoded vectors, which are coded again with `bits` a dimension (None: as before); a lossy
+    codec pays for that with some of its precision. Keeps `keep` earlier generations.
+    Raises: UsageError, SnapshotCorruptError for a snapshot with a damaged byte; else as `indexer.change.add`.
+    """
+    if bits is not None and not (retrain and bits in BITS):
+        raise UsageError(f"--bits must be one of {', '.join(map(str, BITS))}, and goes with --retrain")
+    started = time.monotonic()
+    # Every byte is verified first: what is copied gets a new checksum, which would vouch for the damage.
+    with changed_snapshot(snapshot, "compact", keep=keep) as draft, Snapshot.open(snapshot, verify=True) as opened:
+        parts = living(opened.segments) or [(opened.segments[0], np.empty(0, np.int64))]
+        if retrain:
+            largest = max(draft.quantizers, key=lambda quantizer: quantizer.tokens)
+            new = NewQuantizer(draft.new_quantizer(), bits or largest.codec.bits)
+            source = StoredSource(opened.spec, parts)
+            written = write_segment(snapshot, draft.new_segment(), source, lambda _: new, progress)
+            draft.quantizers, draft.segments = [written.quantizer], [written.record]
+        else:
+            _copy(draft, parts, progress)
+    return report_change(draft, started)
+
+
+def living(segments: Iterable[Segment]) -> list[Part]:
+    """Return the segments that have living passages, with the positions of those."""
+    parts = [
+        (each, np.arange(len(each), dtype=np.int64) if each.live is None else np.flatnonzero(each.live))
+        for each in segments
+    ]
+    return [(segment, kept) for segment, kept in parts if len(kept)]
+
+
+def _copy(draft: Draft, parts: list[Part], progress: Progress) -> None:
+    groups: dict[str, list[Part]] = {}
+    for part in parts:
+        groups.setdefault(part[0].record.quantizer, []).append(part)
+    records = {quantizer.directory: quantizer for quantizer in draft.quantizers}
+    draft.segments = []
+    for directory, group in groups.items():
+        only = group[0][0].record
+        if len(group) == 1 and only.tombstones is None:
+            draft.segments.append(only)
+        else:
+            draft.segments.append(copy_segment(draft.root, draft.new_segment(), group, records[directory], progress))

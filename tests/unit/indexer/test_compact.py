@@ -1,0 +1,135 @@
+"""Compaction: fewer segments and no tombstones, and every search finds what it found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from changing import ENCODER, exact_hits, passage_file, texts_of
+
+from drdecr.errors import SnapshotCorruptError, SnapshotError, UsageError
+from drdecr.index import EXACT, Snapshot
+from drdecr.index.manifest import read_manifest
+from indexer.build import build
+from indexer.change import add, delete, rollback
+from indexer.compact import compact
+
+TEXTS = {f"p{i}": f"word{i} word{i + 1} all things" for i in range(12)}
+QUERIES = ["word3 word4", "all", "things word11", "new kettle", "p3"]
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    """A snapshot of three segments, two of them with tombstones; an empty text among the passages."""
+    path = tmp_path / "snapshot"
+    build(ENCODER, passage_file(tmp_path / "a.jsonl", TEXTS), path)
+    add(path, ENCODER, passage_file(tmp_path / "b.jsonl", {"p3": "new kettle", "x": "...", "y": "a pot"}))
+    add(path, ENCODER, passage_file(tmp_path / "c.jsonl", {"p3": "newer kettle", "z": "things"}))
+    delete(path, ["p0", "y"])
+    return path
+
+
+def texts(snapshot: Path) -> dict[str, str]:
+    return texts_of(snapshot, [*TEXTS, "x", "y", "z"])
+
+
+def test_compaction_changes_no_result(snapshot: Path) -> None:
+    hits, stored = exact_hits(snapshot, QUERIES), texts(snapshot)
+    report = compact(snapshot)
+    assert (report.passages, report.segments) == (13, 1)
+    assert exact_hits(snapshot, QUERIES) == hits
+    assert texts(snapshot) == stored
+    with Snapshot.open(snapshot, verify=True) as opened:
+        assert (len(opened), opened.positions) == (13, 13)
+        query = ENCODER.encode(["kettle"], "query")
+        position = opened.position("p3")
+        assert position is not None
+        match = opened.explain(query, position)[0]
+        passage = opened.passage("p3")
+        assert passage is not None and match.span is not None
+        assert passage.content[slice(*match.span)] == "kettle" and passage.metadata == {"words": 2}
+
+
+def test_what_nothing_needs_is_gone(snapshot: Path) -> None:
+    compact(snapshot)
+    names = {path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*") if path.is_file()}
+    assert names == {*read_manifest(snapshot).paths(), "manifest.json", "writer.lock"}
+    with pytest.raises(SnapshotError, match="keeps no earlier generation"):
+        rollback(snapshot)
+
+
+def test_compacted_snapshot_needs_no_second_compaction(snapshot: Path) -> None:
+    first = compact(snapshot)
+    again = compact(snapshot)
+    assert (again.version, again.generation) == (first.version, first.generation)
+
+
+def test_generations_are_kept_on_demand(snapshot: Path) -> None:
+    hits = exact_hits(snapshot, QUERIES)
+    compact(snapshot, keep=1)
+    rollback(snapshot)
+    assert len(read_manifest(snapshot).segments) == 3
+    assert exact_hits(snapshot, QUERIES) == hits
+
+
+def test_compacted_snapshot_is_changed_again(snapshot: Path) -> None:
+    compact(snapshot)
+    add(snapshot, ENCODER, passage_file(snapshot.parent / "d.jsonl", {"p3": "the newest kettle"}))
+    assert compact(snapshot).passages == 13
+    assert texts_of(snapshot, ["p3"]) == {"p3": "the newest kettle"}
+
+
+def test_snapshot_without_living_passages_is_compacted(snapshot: Path) -> None:
+    delete(snapshot, texts(snapshot))
+    assert compact(snapshot).passages == 0
+    assert read_manifest(snapshot).passages == 0
+    assert exact_hits(snapshot, ["all"]) == [[]]
+    add(snapshot, ENCODER, passage_file(snapshot.parent / "d.jsonl", TEXTS))
+    assert texts(snapshot) == TEXTS
+
+
+def test_quantiser_is_trained_anew_on_demand(snapshot: Path) -> None:
+    hits, stored = exact_hits(snapshot, QUERIES), texts(snapshot)
+    before = read_manifest(snapshot).quantizers
+    assert compact(snapshot, retrain=True).segments == 1
+    (quantizer,) = read_manifest(snapshot).quantizers
+    assert quantizer not in before and quantizer.tokens == read_manifest(snapshot).tokens
+    assert exact_hits(snapshot, QUERIES) == hits
+    assert texts(snapshot) == stored
+    assert [path.name for path in (snapshot / "quantizers").iterdir()] == [Path(quantizer.directory).name]
+
+
+def test_unknown_bits_are_refused(snapshot: Path) -> None:
+    with pytest.raises(UsageError, match=r"--bits must be one of .*, and goes with --retrain"):
+        compact(snapshot, bits=16)
+    with pytest.raises(UsageError, match="--bits must be one of"):
+        compact(snapshot, bits=3, retrain=True)
+
+
+def test_damage_is_not_copied(snapshot: Path) -> None:
+    file = snapshot / "segments/000001/codes.npy"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(SnapshotCorruptError, match=r"codes\.npy has other contents"):
+        compact(snapshot)
+
+
+def test_reader_keeps_the_files_that_compaction_removes(snapshot: Path) -> None:
+    with Snapshot.open(snapshot) as old:
+        compact(snapshot)
+        assert not (snapshot / "segments/000001").exists()
+        hits = old.search(ENCODER.encode(["word5 word6 all things"], "query"), 1, EXACT)[0]
+        assert (hits[0].id, old.passages(["p5"])["p5"].text) == ("p5", TEXTS["p5"])
+
+
+def test_much_larger_addition_brings_its_own_quantiser(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    build(ENCODER, passage_file(tmp_path / "a.jsonl", {"one": "just two"}), path)
+    add(path, ENCODER, passage_file(tmp_path / "b.jsonl", TEXTS))
+    hits = exact_hits(path, QUERIES)
+    first, second = read_manifest(path).quantizers
+    assert (first.tokens, second.tokens) == (2, 48)
+    assert compact(path).segments == 2
+    assert compact(path, retrain=True).segments == 1
+    assert exact_hits(path, QUERIES) == hits
