@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -138,7 +137,7 @@ def _build(
 def _write_segment(directory: Path, source: Source, progress: BuildProgress) -> tuple[SegmentRecord, Spool]:
     spec: EncoderSpec = source.spec
     codec = HalfCodec(spec.dim)
-    with closing(PassageWriter(directory / PASSAGES)) as passages:
+    with PassageWriter(directory / PASSAGES) as passages:
         source.store_passages(passages, progress.stage("Reading", None, "passages"))
         advance = progress.stage("Encoding", passages.count, "passages")
         with Spool(directory, spec, passages) as spool:

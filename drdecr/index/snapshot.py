@@ -16,6 +16,8 @@ from drdecr.encoder.types import Encoded, EncoderSpec
 from drdecr.errors import ModelError, ModelMismatchError, SnapshotCorruptError, SnapshotError, UsageError
 from drdecr.index.backend import Hit, SearchParams, StageTimes
 from drdecr.index.candidates import CandidateFinder, effort_for
+from drdecr.index.filter_masks import FilterMasks
+from drdecr.index.filters import Filter
 from drdecr.index.lanes import LANES, MAX_REGISTERS
 from drdecr.index.manifest import Manifest, read_manifest, record_file
 from drdecr.index.score import QueryLanes, lane_blocks, products, query_lanes, relevance
@@ -44,6 +46,7 @@ class Snapshot:
         self._segments = [Segment(path, record, self.spec.dim) for record in manifest.segments]
         self._finders = [CandidateFinder(segment) for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
+        self._masks = FilterMasks([segment.store.metadata_index(len(segment)) for segment in self._segments])
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = False) -> Snapshot:
@@ -140,18 +143,24 @@ class Snapshot:
         k: int,
         params: SearchParams = _DEFAULT,
         *,
+        filter: Filter | None = None,
         allowed: NDArray[np.bool_] | None = None,
         times: StageTimes | None = None,
     ) -> list[list[Hit]]:
         """Return each query's best passages, best first, ties to the smaller position.
 
-        `allowed` (passages,), by position, leaves out all others.
+        `filter` and `allowed` (passages,), by position, leave out all others.
         Raises: ModelMismatchError for queries of another dimension, or without the sentence vectors it needs.
         """
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}")
         self._check_queries(queries)
         times = times or StageTimes()
+        if filter is not None:
+            started = time.perf_counter()
+            mask = self._masks.of(filter)
+            allowed = mask if allowed is None else mask & allowed
+            times.candidates_s += time.perf_counter() - started
         return [self._search_one(self._lanes(queries, i), k, params, allowed, times) for i in range(len(queries))]
 
     def explain(self, query: Encoded, position: int, *, text: int = 0) -> list[TokenMatch]:
