@@ -84,7 +84,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class Range(_Part):
+class Bounds(_Part):
     """Bounds of one kind, texts or numbers; a value lies within all that are given."""
 
     gt: _Bound = None
@@ -93,7 +93,7 @@ class Range(_Part):
     lte: _Bound = None
 
     @model_validator(mode="after")
-    def _check(self) -> Range:
+    def _check(self) -> Bounds:
         given = [getattr(self, name) for name in self.model_fields_set]
         if not given:
             raise ValueError("give at least one of gt, gte, lt, lte")
@@ -114,7 +114,7 @@ class Condition(_Part):
     in_: list[_Value] = Field(
         default=[], alias="in", max_length=MAX_VALUES, description="Any of these; an empty list holds for none."
     )
-    range: Range = Field(default_factory=Range.model_construct)
+    range: Bounds = Field(default_factory=Bounds.model_construct)
 
     @model_validator(mode="after")
     def _check(self) -> Condition:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from drdecr.corpus import Metadata
 from drdecr.errors import SnapshotCorruptError
-from drdecr.index.filters import MAX_TEXT_CHARS, Range
+from drdecr.index.filters import MAX_TEXT_CHARS, Bounds
 
 SCHEMA = """
 CREATE TABLE metadata_keys (
@@ -149,7 +149,7 @@ class MetadataIndex:
                 self._mark(mask, key, sorted(spans))
         return mask
 
-    def within(self, field: str, bounds: Range) -> NDArray[np.bool_]:
+    def within(self, field: str, bounds: Bounds) -> NDArray[np.bool_]:
         """Find the passages with a value between the bounds."""
         low = bounds.gt if bounds.gte is None else bounds.gte
         high = bounds.lt if bounds.lte is None else bounds.lte
@@ -198,14 +198,19 @@ class MetadataIndex:
                 (key, first, last),
             )
             positions = np.frombuffer(b"".join(chunk for (chunk,) in chunks), "<u4")
-            base = first * _CHUNK
-            for start, stop in group:
-                try:
-                    mask[positions[start - base : stop - base]] = True
-                except IndexError:
-                    raise SnapshotCorruptError(
-                        "the index of the metadata names passages that are not there; run `drdecr index verify`"
-                    ) from None
+            try:
+                mask[positions[_places(group) - first * _CHUNK]] = True
+            except IndexError:
+                raise SnapshotCorruptError(
+                    "the index of the metadata names passages that are not there; run `drdecr index verify`"
+                ) from None
+
+
+def _places(spans: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """List the places within some spans."""
+    starts, stops = np.array(spans, np.int64).T
+    sizes = stops - starts
+    return np.repeat(stops - np.cumsum(sizes), sizes) + np.arange(sizes.sum())
 
 
 def _neighbours(spans: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
