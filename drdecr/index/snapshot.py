@@ -22,6 +22,7 @@ from drdecr.index.lanes import LANES, MAX_REGISTERS
 from drdecr.index.manifest import Manifest, read_manifest, record_file
 from drdecr.index.score import QueryLanes, lane_blocks, products, query_lanes, relevance
 from drdecr.index.segment import Segment
+from drdecr.index.tuning import read_tuning
 
 _DEFAULT = SearchParams()
 
@@ -46,6 +47,7 @@ class Snapshot:
         self._segments = [Segment(path, record, self.spec.dim) for record in manifest.segments]
         self._finders = [CandidateFinder(segment) for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
+        self.tuning = read_tuning(path)
         self._masks = FilterMasks([segment.store.metadata_index(len(segment)) for segment in self._segments])
 
     @classmethod
@@ -184,6 +186,11 @@ class Snapshot:
         segment, local = self._locate(position)
         return segment.tokens_of(np.array([local], np.int64))[0]
 
+    def sentence_of(self, position: int) -> NDArray[np.float32] | None:
+        """Return the stored sentence vector of a passage, None where the snapshot has none."""
+        segment, local = self._locate(position)
+        return segment.sentences_of(np.array([local], np.int64))[0] if self.spec.sentence_dim else None
+
     def warm_up(self) -> None:
         """Compile every kernel for this snapshot and touch its hot data, so that no query pays for it."""
         rng = np.random.default_rng(0)
@@ -208,7 +215,7 @@ class Snapshot:
                 continue
             started = time.perf_counter()
             own = None if allowed is None else allowed[base : base + len(segment)]
-            found = finder.find(query, effort_for(segment, params, k), min(k, len(segment)), own)
+            found = finder.find(query, effort_for(segment, params, k, self.tuning), min(k, len(segment)), own)
             found = found[segment.offsets[found + 1] > segment.offsets[found]]
             narrowed = time.perf_counter()
             scores.append(relevance(segment, query, found))
