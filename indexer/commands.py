@@ -11,8 +11,9 @@ import click
 from drdecr.errors import SnapshotCorruptError, UsageError
 from drdecr.index.codec import BITS
 from indexer.build import BuildReport, build, build_from_vectors
-from indexer.inspect import damaged_files, describe
+from indexer.inspect import damaged_files, describe, estimate_recall
 from indexer.progress import BarProgress
+from indexer.tune_command import tune_command
 
 _FilePath = click.Path(path_type=Path, exists=True, dir_okay=False)
 _AnyPath = click.Path(path_type=Path)
@@ -24,6 +25,9 @@ def index() -> None:
 
     Example: drdecr index build --student student --passages passages.jsonl --out snapshot
     """
+
+
+index.add_command(tune_command)
 
 
 @index.command(name="build")
@@ -98,13 +102,21 @@ def verify(snapshot: Path, as_json: bool) -> None:
 
 @index.command()
 @click.argument("snapshot", type=_AnyPath)
+@click.option("--recall", "with_recall", is_flag=True, help="Estimate the recall too, by searching.")
+@click.option("--sample", default=100, show_default=True, type=click.IntRange(1, 10_000), help="With --recall.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def info(snapshot: Path, as_json: bool) -> None:
+def info(snapshot: Path, with_recall: bool, sample: int, as_json: bool) -> None:
     """Say what a snapshot holds, how large it is and which student built it.
 
-    Example: drdecr index info snapshot
+    --recall searches with --sample passages in place of queries (up to 32 of a passage's tokens, itself not counted)
+    and compares the default search with the exact one. Passages lie nearer to passages than queries do: take it as
+    an upper bound, and `drdecr index tune` for the recall of your own queries.
+
+    Example: drdecr index info snapshot --recall
     """
     facts = describe(snapshot)
+    if with_recall:
+        facts |= estimate_recall(snapshot, sample)
     if as_json:
         click.echo(json.dumps(facts))
         return

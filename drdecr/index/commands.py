@@ -15,16 +15,13 @@ from typing import IO
 import click
 from tqdm import tqdm
 
-from drdecr.corpus import read_queries
-from drdecr.encoder.types import Encoded
-from drdecr.errors import InputError, ResourceError, UsageError
+from drdecr.errors import ResourceError, UsageError
 from drdecr.index.backend import EFFORTS, Effort, Hit, SearchParams
 from drdecr.index.filters import Filter, parse_filter
+from drdecr.index.query_source import encoded_queries
 from drdecr.index.snapshot import Snapshot
-from drdecr.index.vector_file import VectorFile
 
 _TAG = "drdecr"
-_BATCH_QUERIES = 64
 _FilePath = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -64,7 +61,7 @@ def search(
     wanted = None if filter_json is None else _read_filter(filter_json)
     with ExitStack() as stack:
         opened = stack.enter_context(Snapshot.open(snapshot))
-        total, encoded = _encoded_queries(opened, queries, student, vectors, threads)
+        total, encoded = encoded_queries(opened, queries, student, vectors, threads)
         out: IO[str] | None = None
         if run_path is not None:
             out = stack.enter_context(_replaced(run_path))
@@ -102,41 +99,6 @@ def _read_filter(given: str) -> Filter:
         raise UsageError(f"--filter: {given[1:]} cannot be read: {problem.strerror}") from None
     except (ValueError, RecursionError) as problem:
         raise UsageError(f"--filter is not JSON ({problem})") from None
-
-
-def _encoded_queries(
-    snapshot: Snapshot, queries: Path | None, student: Path | None, vectors: Path | None, threads: int | None
-) -> tuple[int, Iterator[tuple[list[str], Encoded]]]:
-    """Return the number of queries, and their ids and vectors in batches."""
-    if vectors is not None:
-        if student is not None:
-            raise UsageError("--vectors replaces --student; give one or the other")
-        file = VectorFile(vectors)
-        snapshot.require_vectors(file.spec)
-        if queries is not None and [query.id for query in read_queries(queries)] != file.ids:
-            raise InputError(f"holds other query ids than {queries}; encode these queries again", path=vectors)
-        return len(file.ids), _batches_of(file)
-    if student is None or queries is None:
-        raise UsageError("give --queries and --student, or --vectors")
-    listed = list(read_queries(queries))
-    from drdecr.encoder.load import load_encoder
-
-    encoder = load_encoder(student, threads=threads)
-    snapshot.require(encoder.spec)
-
-    def batches() -> Iterator[tuple[list[str], Encoded]]:
-        for start in range(0, len(listed), _BATCH_QUERIES):
-            part = listed[start : start + _BATCH_QUERIES]
-            yield [query.id for query in part], encoder.encode([query.text for query in part], "query")
-
-    return len(listed), batches()
-
-
-def _batches_of(file: VectorFile) -> Iterator[tuple[list[str], Encoded]]:
-    done = 0
-    for encoded in file.read(_BATCH_QUERIES):
-        yield file.ids[done : done + len(encoded)], encoded
-        done += len(encoded)
 
 
 def _run_lines(query_id: str, hits: list[Hit]) -> Iterator[str]:

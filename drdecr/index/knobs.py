@@ -19,7 +19,7 @@ _A_PAGE = 20
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The knobs of one effort: candidates for a page of hits and for more, and how many ten times the passages add."""
+    """One effort: its lists, its candidates for a page of hits and for more, and how many a tenfold size adds."""
 
     nprobe: int
     page: int
