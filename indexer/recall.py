@@ -75,13 +75,21 @@ class RecallMeter:
 
     def measure(self, params: SearchParams) -> Measured:
         """Search every query alone, as a service does."""
-        found, took = 0, []
+        shares, took = self._answered(params)
+        return Measured(round(float(shares.sum()) / max(sum(self._wanted), 1), 4), round(float(np.median(took)), 3))
+
+    def missed(self, params: SearchParams) -> NDArray[np.int64]:
+        """Count for each query the exact hits that a setting misses."""
+        return np.array(self._wanted) - self._answered(params)[0]
+
+    def _answered(self, params: SearchParams) -> tuple[NDArray[np.int64], list[float]]:
+        found, took = np.zeros(len(self), np.int64), []
         for number in range(len(self)):
             hits, spent_ms = self._search(number, params)
             least = self._least[number]
-            found += sum(hit.score >= least - _TOLERANCE * max(1.0, abs(least)) for hit in hits)
+            found[number] = sum(hit.score >= least - _TOLERANCE * max(1.0, abs(least)) for hit in hits)
             took.append(spent_ms)
-        return Measured(round(found / max(sum(self._wanted), 1), 4), round(float(np.median(took)), 3))
+        return found, took
 
     def _search(self, number: int, params: SearchParams) -> tuple[list[Hit], float]:
         own = int(self._own[number])

@@ -63,8 +63,7 @@ def tune(
             f"tuning needs at least {MIN_QUERIES} queries with tokens, found {len(meter)}; "
             "take real ones from your log, or see `drdecr index info --recall` for an estimate without queries"
         )
-    order = np.random.default_rng(0).permutation(len(meter))
-    choosing, judging = meter.part(order[::2]), meter.part(order[1::2])
+    choosing, judging = _halves(meter)
     steps = _staircase(snapshot, choosing, k, wanted, advance)
     best = min(steps, key=lambda step: step.cpu_ms)
     after = judging.measure(SearchParams(best.nprobe, best.candidates))
@@ -80,6 +79,14 @@ def tune(
         cpu_ms=after.cpu_ms,
     )
     return TuneReport(steps, judging.measure(SearchParams()), after, round(meter.exact_ms, 3), tuning)
+
+
+def _halves(meter: RecallMeter) -> tuple[RecallMeter, RecallMeter]:
+    """Split the queries at random, but the hard ones evenly: a few queries miss most of the hits."""
+    shuffled = np.random.default_rng(0).permutation(len(meter))
+    missed = meter.missed(SearchParams(effort="fast"))
+    order = shuffled[np.argsort(-missed[shuffled], kind="stable")]
+    return meter.part(order[::2]), meter.part(order[1::2])
 
 
 def _staircase(
