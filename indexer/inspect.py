@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from drdecr.index.manifest import read_manifest
-from drdecr.index.snapshot import find_damage
+from drdecr.errors import SnapshotCorruptError
+from drdecr.index.backend import SearchParams
+from drdecr.index.manifest import Manifest, read_manifest
+from drdecr.index.snapshot import Snapshot, find_damage
+from drdecr.index.tuning import read_tuning
+from indexer.recall import RecallMeter, passages_as_queries
+
+_RECALL_K = 10
 
 
 def damaged_files(path: Path) -> list[str]:
     """Read every byte of a snapshot and describe each damaged file. Raises: SnapshotError without a manifest."""
-    return find_damage(path, read_manifest(path), hashes=True)
+    damage = find_damage(path, read_manifest(path), hashes=True)
+    try:
+        read_tuning(path)
+    except SnapshotCorruptError as problem:
+        damage.append(str(problem))
+    return damage
 
 
 def describe(path: Path) -> dict[str, str | int | float]:
@@ -39,4 +50,31 @@ def describe(path: Path) -> dict[str, str | int | float]:
         "dim": student.dim,
         "sentence_dim": student.sentence_dim,
         "sentence_weight": student.sentence_weight,
+        "tuned": _tuned(path, manifest),
     }
+
+
+def estimate_recall(path: Path, sample: int) -> dict[str, str | int | float]:
+    """Measure the default search against the exact one, with passages in place of queries."""
+    with Snapshot.open(path) as snapshot:
+        queries, own = passages_as_queries(snapshot, sample)
+        meter = RecallMeter(snapshot, queries, _RECALL_K, own=own)
+        measured = meter.measure(SearchParams())
+    return {
+        "recall_estimate": measured.recall,
+        "recall_estimate_is": f"recall@{_RECALL_K} of {len(queries)} passages in place of queries; an upper bound",
+        "cpu_ms_per_query": measured.cpu_ms,
+        "exact_cpu_ms_per_query": round(meter.exact_ms, 3),
+    }
+
+
+def _tuned(path: Path, manifest: Manifest) -> str:
+    tuning = read_tuning(path)
+    if tuning is None:
+        return "no (see `drdecr index tune`)"
+    here = "this version" if tuning.version == manifest.version else f"version {tuning.version[:12]}, now changed"
+    return (
+        f"nprobe {tuning.nprobe}, candidates {tuning.candidates} for k {tuning.k}; recall {tuning.recall} of "
+        f"{tuning.wanted_recall} wanted, {tuning.cpu_ms} CPU ms, on {tuning.queries} queries and {here} "
+        f"({tuning.passages} passages)"
+    )

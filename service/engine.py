@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
 from drdecr.index.backend import Hit, SearchParams, StageTimes
+from drdecr.index.filters import Filter
 from drdecr.index.manifest import MANIFEST, Manifest
 from service.problems import Problem
 
@@ -47,7 +48,13 @@ class SearchableSnapshot(Protocol):
     def __len__(self) -> int: ...
 
     def search(
-        self, queries: Encoded, k: int, params: SearchParams = ..., *, times: StageTimes | None = None
+        self,
+        queries: Encoded,
+        k: int,
+        params: SearchParams = ...,
+        *,
+        filter: Filter | None = None,
+        times: StageTimes | None = None,
     ) -> list[list[Hit]]:
         """Return the best k passages of each query, best first."""
         ...
