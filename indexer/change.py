@@ -108,11 +108,11 @@ def delete(snapshot: Path, ids: Iterable[str], *, missing_ok: bool = False, keep
 def rollback(snapshot: Path, *, to: int | None = None, keep: int = KEPT) -> ChangeReport:
     """Take changes back: publish the generation `to` again (else the one before) as a new generation.
 
-    What was taken back is an earlier generation then, so that a rollback can itself be rolled back.
+    What was taken back is an earlier generation then, unless it is damaged: a rollback can itself be rolled back.
     Raises: SnapshotError where that generation is not kept, or is damaged; SnapshotBusyError.
     """
     started = time.monotonic()
-    with changed_snapshot(snapshot, "rollback", keep=keep) as draft:
+    with changed_snapshot(snapshot, "rollback", keep=keep, damaged_too=True) as draft:
         kept = {manifest.generation: manifest for manifest in earlier_generations(snapshot, draft.manifest)}
         chosen = max(kept, default=0) if to is None else to
         if chosen not in kept:
@@ -121,6 +121,7 @@ def rollback(snapshot: Path, *, to: int | None = None, keep: int = KEPT) -> Chan
             raise SnapshotError(f"{snapshot} keeps {wish} to go back to; kept are: {known}")
         if damage := find_damage(snapshot, kept[chosen], hashes=True):
             raise SnapshotCorruptError(f"generation {chosen} of {snapshot} is damaged: {'; '.join(damage)}")
+        draft.forget = bool(find_damage(snapshot, draft.manifest, hashes=True, known=kept[chosen]))
         draft.segments = list(kept[chosen].segments)
         draft.quantizers = list(kept[chosen].quantizers)
     return report_change(draft, started)

@@ -1,4 +1,4 @@
-"""`drdecr index add | delete | rollback`: change a snapshot that may be serving."""
+"""`drdecr index add | delete | rollback | compact | merge`: change snapshots, also those that are serving."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Protocol
 import click
 
 from drdecr.errors import InputError, UsageError
+from drdecr.index.codec import BITS
 from indexer.change import ChangeReport, add, add_vectors, delete, rollback
+from indexer.compact import compact
 from indexer.generations import KEPT
+from indexer.merge import OnDuplicate, merge
 from indexer.progress import BarProgress
 
 FilePath = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -104,6 +107,54 @@ def rollback_command(snapshot: Path, to: int | None, keep: int, as_json: bool) -
     """
     report = rollback(snapshot, to=to, keep=keep)
     print_change(report, "rolled back", as_json)
+
+
+@click.command(name="compact")
+@click.argument("snapshot", type=AnyPath)
+@click.option("--retrain", is_flag=True, help="Train the quantiser anew on all passages, without encoding them.")
+@click.option("--bits", type=click.Choice([str(bits) for bits in BITS]), help="With --retrain: bits a dimension.")
+@click.option("--keep", type=click.IntRange(min=0), default=0, show_default=True, help="Earlier generations to keep.")
+@json_option
+def compact_command(snapshot: Path, retrain: bool, bits: str | None, keep: int, as_json: bool) -> None:
+    """Write a snapshot anew with fewer segments and no deleted passages, and remove files that nothing needs.
+
+    Example: drdecr index compact snapshot
+    """
+    with BarProgress() as progress:
+        report = compact(
+            snapshot, retrain=retrain, bits=None if bits is None else int(bits), keep=keep, progress=progress
+        )
+    print_change(report, "compacted", as_json)
+
+
+@click.command(name="merge")
+@click.argument("out", type=AnyPath)
+@click.argument("snapshots", type=AnyPath, nargs=-1, metavar="SNAPSHOT SNAPSHOT...")
+@click.option(
+    "--on-duplicate",
+    type=click.Choice(["error", "last"]),
+    default="error",
+    show_default=True,
+    help="When several hold an id: stop, or let the last one win.",
+)
+@click.option("--force", is_flag=True, help="Replace the snapshot at OUT once the new one is complete.")
+@json_option
+def merge_command(
+    out: Path, snapshots: tuple[Path, ...], on_duplicate: OnDuplicate, force: bool, as_json: bool
+) -> None:
+    """Make one snapshot, OUT, of several that the same student built.
+
+    Example: drdecr index merge all january february
+    """
+    with BarProgress() as progress:
+        report = merge(out, snapshots, on_duplicate=on_duplicate, force=force, progress=progress)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(report)))
+        return
+    click.echo(
+        f"{report.out}: {report.passages} passages in {report.segments} segments, {report.replaced} of the same id "
+        f"left out, {report.size_bytes / 1e6:.1f} MB, {report.seconds:.1f} s, version {report.version[:12]}"
+    )
 
 
 def print_change(report: ChangeReport, done: str, as_json: bool) -> None:

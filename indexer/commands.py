@@ -15,12 +15,15 @@ from indexer.change_commands import (
     AnyPath,
     FilePath,
     add_command,
+    compact_command,
     delete_command,
+    merge_command,
     print_losses,
     rollback_command,
 )
+from indexer.damage import verify
 from indexer.export import export_faiss
-from indexer.inspect import damaged_files, describe, estimate_recall
+from indexer.inspect import describe, estimate_recall
 from indexer.progress import BarProgress
 from indexer.tune_command import tune_command
 
@@ -33,7 +36,7 @@ def index() -> None:
     """
 
 
-for _command in (add_command, delete_command, rollback_command, tune_command):
+for _command in (add_command, delete_command, rollback_command, compact_command, merge_command, tune_command):
     index.add_command(_command)
 
 
@@ -90,19 +93,24 @@ def build_command(
     _report(report, as_json=as_json)
 
 
-@index.command()
+@index.command(name="verify")
 @click.argument("snapshot", type=AnyPath)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def verify(snapshot: Path, as_json: bool) -> None:
+def verify_command(snapshot: Path, as_json: bool) -> None:
     """Hash every file of a snapshot and name those that are damaged.
 
     Example: drdecr index verify snapshot
     """
-    damage = damaged_files(snapshot)
+    verdict = verify(snapshot)
+    damage, whole = verdict.damage, verdict.whole_generation
     if as_json:
-        click.echo(json.dumps({"snapshot": str(snapshot), "intact": not damage, "damage": damage}))
+        facts = {"snapshot": str(snapshot), "intact": not damage, "damage": damage, "whole_generation": whole}
+        click.echo(json.dumps(facts))
     if damage:
-        raise SnapshotCorruptError(f"{snapshot} is damaged: {'; '.join(damage)}; build or restore it again")
+        remedy = "build or restore it again"
+        if whole is not None:
+            remedy = f"generation {whole} is whole: `drdecr index rollback {snapshot} --to {whole}`"
+        raise SnapshotCorruptError(f"{snapshot} is damaged: {'; '.join(damage)}; {remedy}")
     if not as_json:
         click.echo(f"{snapshot} is intact")
 

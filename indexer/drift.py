@@ -2,12 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drdecr.index.manifest import Manifest, QuantizerRecord, SegmentRecord
+
 _SAMPLE = 2**16
+# From benchmarks/index_change.py.
+_DRIFTED, _GROWN = 0.5, 4.0
+_MANY_SEGMENTS, _MUCH_DELETED = 8, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How well the quantisers of a snapshot still fit what it holds.
+
+    `drift` is how much farther from their centroids the living tokens lie on average than those that the quantisers
+    were trained on: 0.1 is a tenth farther. `growth` is how many living tokens there are for one that the largest
+    quantiser was trained for. Both are None or 0 where nothing is known.
+    """
+
+    drift: float | None
+    growth: float
+
+
+def drift_of(manifest: Manifest) -> Drift:
+    """Measure the drift of a snapshot, from the figures in its manifest."""
+    quantizers = {quantizer.directory: quantizer for quantizer in manifest.quantizers}
+    known = [(each, drift_of_segment(each, quantizers[each.quantizer])) for each in manifest.segments]
+    measured = [(segment.live_tokens, drift) for segment, drift in known if drift is not None]
+    tokens = sum(count for count, _ in measured)
+    living = sum(segment.live_tokens for segment in manifest.segments)
+    trained = max((quantizer.tokens for quantizer in manifest.quantizers), default=0)
+    return Drift(
+        drift=sum(count * drift for count, drift in measured) / tokens if tokens else None,
+        growth=living / trained if trained else 0.0,
+    )
+
+
+def advise(manifest: Manifest) -> str:
+    """Say which maintenance pays, and why; empty where none does."""
+    found = drift_of(manifest)
+    drifted, grown = (found.drift or 0.0) > _DRIFTED, found.growth > _GROWN
+    if drifted or grown:
+        why = f"tokens lie {found.drift or 0:.0%} farther from their centroids" if drifted else ""
+        why += " and " if drifted and grown else ""
+        why += f"there are {found.growth:.1f} times as many as these were trained for" if grown else ""
+        return f"`drdecr index compact --retrain`, or a new build: {why}"
+    deleted = manifest.deleted / max(manifest.passages, 1)
+    if len(manifest.segments) > max(_MANY_SEGMENTS, len(manifest.quantizers)) or deleted > _MUCH_DELETED:
+        return f"`drdecr index compact`: {len(manifest.segments)} segments, {deleted:.0%} of the passages deleted"
+    return ""
+
+
+def drift_of_segment(segment: SegmentRecord, quantizer: QuantizerRecord) -> float | None:
+    """Return how much farther a segment's tokens lie from their centroids than those of the training, as a share."""
+    if segment.residual is None or not quantizer.residual:
+        return None
+    return segment.residual / quantizer.residual - 1
 
 
 def mean_residual(vectors: NDArray[Any], cells: NDArray[Any], centroids: NDArray[np.float32]) -> float | None:

@@ -54,11 +54,13 @@ class Draft:
     """The next generation of a snapshot. It is published where `segments` differ from the manifest's, with those of
     the `quantizers` that they name.
 
-    `manifest` is the one that the change began with, `result` what is there in the end.
+    `manifest` is the one that the change began with, `result` what is there in the end; with `forget` the first is
+    not kept as an earlier generation.
     """
 
     root: Path
     manifest: Manifest
+    forget: bool = False
     result: Manifest = field(init=False)
     quantizers: list[QuantizerRecord] = field(init=False)
     segments: list[SegmentRecord] = field(init=False)
@@ -118,15 +120,16 @@ class Draft:
 
 
 @contextmanager
-def changed_snapshot(root: Path, doing: str, *, keep: int = KEPT) -> Iterator[Draft]:
+def changed_snapshot(root: Path, doing: str, *, keep: int = KEPT, damaged_too: bool = False) -> Iterator[Draft]:
     """Give a draft of a snapshot's next generation, and publish it when the block ends well.
 
     Keeps `keep` earlier generations. Raises: SnapshotBusyError while another process changes the snapshot,
-    SnapshotCorruptError for a damaged one, ResourceError when the disk is full; then the snapshot is as it was.
+    SnapshotCorruptError for a damaged one unless `damaged_too`, ResourceError when the disk is full; then the
+    snapshot is as it was.
     """
     with writer_lock(root, doing), named_trouble(root):
         manifest = read_manifest(root)
-        if damage := find_damage(root, manifest, hashes=False):
+        if not damaged_too and (damage := find_damage(root, manifest, hashes=False)):
             raise SnapshotCorruptError(f"{root} is damaged: {'; '.join(damage)}; restore it before changing it")
         sweep(root)
         draft = Draft(root, manifest)
@@ -141,6 +144,8 @@ def changed_snapshot(root: Path, doing: str, *, keep: int = KEPT) -> Iterator[Dr
             # Keeps the generation that was current, whichever manifest is in place by now.
             sweep(root)
             raise
+        if draft.forget:
+            _remove(root / generation_path(manifest.generation))
         sweep(root, keep=keep)
 
 

@@ -1,50 +1,52 @@
-"""Facts about a snapshot, and whether its bytes are still the ones that were written."""
+"""Facts about a snapshot: its sizes, its student, how far it has drifted, what its search finds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from drdecr.errors import SnapshotCorruptError
 from drdecr.index.backend import SearchParams
 from drdecr.index.manifest import Manifest, read_manifest
-from drdecr.index.snapshot import Snapshot, find_damage
+from drdecr.index.snapshot import Snapshot
 from drdecr.index.tuning import read_tuning
+from indexer.drift import advise, drift_of
+from indexer.generations import earlier_generations
 from indexer.recall import RecallMeter, passages_as_queries
 
 _RECALL_K = 10
 
 
-def damaged_files(path: Path) -> list[str]:
-    """Read every byte of a snapshot and describe each damaged file. Raises: SnapshotError without a manifest."""
-    damage = find_damage(path, read_manifest(path), hashes=True)
-    try:
-        read_tuning(path)
-    except SnapshotCorruptError as problem:
-        damage.append(str(problem))
-    return damage
-
-
 def describe(path: Path) -> dict[str, str | int | float]:
-    """Collect what `drdecr index info` prints, from the manifest alone."""
+    """Collect what `drdecr index info` prints, from the manifests alone."""
     manifest = read_manifest(path)
+    earlier = earlier_generations(path, manifest)
     student = manifest.student
-    files = [item for part in manifest.parts for item in part.files.items()]
+    files = manifest.paths()
+    older = {name: record for each in earlier for name, record in each.paths().items() if name not in files}
     # Everything but the texts: what one more token vector costs.
-    index_bytes = sum(record.size_bytes for name, record in files if not name.endswith(".sqlite"))
+    index_bytes = sum(record.size_bytes for name, record in files.items() if not name.endswith(".sqlite"))
     codecs = sorted({f"{each.codec.name} ({each.codec.bits} bits)" for each in manifest.quantizers})
+    drift = drift_of(manifest)
     return {
         "snapshot": str(path),
         "version": manifest.version,
         "format_version": manifest.format_version,
         "written_by": manifest.written_by,
-        "passages": manifest.passages,
-        "token_vectors": manifest.tokens,
+        "generation": manifest.generation,
+        "earlier_generations": ", ".join(str(each.generation) for each in reversed(earlier)) or "none",
+        "passages": manifest.passages - manifest.deleted,
+        "deleted_passages": manifest.deleted,
+        "token_vectors": sum(segment.live_tokens for segment in manifest.segments),
         "segments": len(manifest.segments),
+        "quantizers": len(manifest.quantizers),
         "lists": sum(quantizer.lists for quantizer in manifest.quantizers),
         "codec": ", ".join(codecs),
         "size_bytes": manifest.size_bytes,
+        "earlier_bytes": sum(record.size_bytes for record in older.values()),
         "bytes_per_token_vector": round(index_bytes / max(manifest.tokens, 1), 1),
         "bytes_per_passage": round(manifest.size_bytes / max(manifest.passages, 1), 1),
+        "drift": "unknown" if drift.drift is None else round(drift.drift, 3),
+        "growth": round(drift.growth, 2),
+        "advice": advise(manifest) or "none",
         "student": student.name,
         "fingerprint": student.fingerprint or "unknown",
         "dim": student.dim,

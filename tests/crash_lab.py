@@ -8,7 +8,7 @@ A step is a line of the programs' own code: between two of them lies at most one
 loss, in addition, everything is lost that was not made durable: files whose bytes were not synced are cut to nothing,
 and the names that a directory got since it was last synced go; a renamed manifest counts both as kept and as lost.
 
-Example: python tests/crash_lab.py add --kills 100000 --power-loss
+Example: python tests/crash_lab.py add delete compact --kills 100000 --power-loss --random 1000
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -30,11 +31,14 @@ from typing import Any
 
 from changing import ENCODER, exact_hits, passage_file, texts_of
 
+from drdecr.errors import ResourceError, SnapshotError
 from drdecr.index.manifest import MANIFEST, read_manifest
 from indexer.build import build
 from indexer.change import add, delete, rollback
+from indexer.compact import compact
+from indexer.damage import damaged_files
 from indexer.generations import earlier_generations, generation_path
-from indexer.inspect import damaged_files
+from indexer.merge import merge
 
 TEXTS = {f"p{i}": f"word{i} word{i + 1} all things" for i in range(8)}
 MORE = {"p3": "word3 replaced", "x": "a kettle", "y": "a pot of all things"}
@@ -55,6 +59,8 @@ class Lab:
         self.base = home / "base"
         build(ENCODER, passage_file(home / "passages.jsonl", TEXTS), self.base)
         delete(self.base, ["p6"])
+        self.other = home / "other"
+        build(ENCODER, self.more, self.other)
         self.change = lambda: CHANGES[change](self)
         self.restore()
         self.before = state_of(self.copy)
@@ -77,6 +83,8 @@ class Lab:
             try:
                 prepare()
                 self.change()
+            except (ResourceError, SnapshotError) as problem:
+                os._exit(FULL if "cannot be written" in str(problem) else 1)
             except BaseException as problem:
                 sys.settrace(None)
                 os.write(2, f"{type(problem).__name__}: {problem}\n".encode())
@@ -88,7 +96,7 @@ class Lab:
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
-        assert code in (0, DIED, -signal.SIGKILL), f"the change failed with {code}"
+        assert code in (0, DIED, FULL, -signal.SIGKILL), f"the change failed with {code}"
         return code != 0
 
     def judge(self, outcomes: Counter[str]) -> bool:
@@ -101,10 +109,11 @@ class Lab:
         assert damaged_files(self.copy) == []
         assert state_of(self.copy) == (self.after if found == self.before else self.twice)
         assert remains(self.copy) == set()
+        assert not list(self.home.glob(".*"))
         return found == self.after
 
 
-DIED = 77
+DIED, FULL = 77, 78
 
 
 def state_of(snapshot: Path) -> State:
@@ -180,7 +189,7 @@ class Journal:
             found = os.fstat(descriptor)
             place = Path(f"/proc/self/fd/{descriptor}").readlink()
             names = {each.name: each.stat().st_ino for each in place.iterdir()} if place.is_dir() else None
-            line = {"inode": found.st_ino, "size": found.st_size, "place": str(place), "names": names}
+            line = {"inode": found.st_ino, "size": found.st_size, "names": names}
             os.write(log, (json.dumps(line) + "\n").encode())
 
         os.fsync = fsync
@@ -192,14 +201,14 @@ class Journal:
         """
         entries = [json.loads(line) for line in self.path.read_text().splitlines()]
         sizes = {entry["inode"]: entry["size"] for entry in entries}
-        names = {entry["place"]: entry["names"] for entry in entries if entry["names"] is not None}
+        names = {entry["inode"]: entry["names"] for entry in entries if entry["names"] is not None}
         for path in sorted(root.rglob("*"), reverse=True):
             inode = path.stat().st_ino
             if path.name == "writer.lock" or (path.is_file() and before.get(path) == stamp_of(path)):
                 continue
             if path.is_file() and path.stat().st_size != sizes.get(inode):
                 os.truncate(path, 0)
-            if inode in (names.get(str(path.parent), {}).get(path.name), before.get(path, (None,))[0]):
+            if inode in (names.get(path.parent.stat().st_ino, {}).get(path.name), before.get(path, (None,))[0]):
                 continue
             if path.name == MANIFEST:
                 if manifest is not None:
@@ -239,6 +248,21 @@ def kill_at_steps(lab: Lab, kills: int, *, power_loss: bool) -> dict[str, Any]:
     return {"steps": steps, "kills": outcomes.total(), **outcomes}
 
 
+def fill_the_disk(lab: Lab, kills: int) -> dict[str, Any]:
+    """Let no file grow beyond so many bytes: the change fails, cleans up and leaves everything as it was."""
+    outcomes: Counter[str] = Counter()
+    for number in range(kills):
+        lab.restore()
+        size = 64 << number
+        if lab.run(lambda size=size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))):
+            outcomes["failed"] += 1
+            assert remains(lab.copy) == set()
+            assert not list(lab.home.glob(".*"))
+            assert state_of(lab.copy) == lab.before
+            lab.judge(Counter())
+    return {"kills": outcomes.total(), **outcomes}
+
+
 def kill_at_random(lab: Lab, kills: int) -> dict[str, Any]:
     """Kill at random moments, also in the middle of a call into compiled code."""
     chance = random.Random(20_261_123)
@@ -254,26 +278,34 @@ CHANGES: dict[str, Callable[[Lab], object]] = {
     "add": lambda lab: add(lab.copy, ENCODER, lab.more),
     "delete": lambda lab: delete(lab.copy, ["p1", "p2"], missing_ok=True),
     "rollback": lambda lab: rollback(lab.copy),
+    "compact": lambda lab: compact(lab.copy),
+    "retrain": lambda lab: compact(lab.copy, retrain=True),
+    "merge": lambda lab: merge(lab.copy, [lab.base, lab.other], on_duplicate="last", force=True),
+    "replace": lambda lab: build(ENCODER, lab.more, lab.copy, force=True),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("change", choices=CHANGES)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--power-loss", action="store_true")
-    parser.add_argument("--random", action="store_true", help="kill at random moments instead of at steps")
+    parser.add_argument("changes", nargs="+", choices=CHANGES)
+    parser.add_argument("--kills", type=int, default=0, help="steps to end at")
+    parser.add_argument("--power-loss", action="store_true", help="lose what was not synced, at each step")
+    parser.add_argument("--random", type=int, default=0, help="kills at random moments")
+    parser.add_argument("--full-disk", type=int, default=0, help="sizes of a disk that is too small")
     options = parser.parse_args()
     # No disk is worn out, nor waited for: a killed process loses nothing that it wrote, synced or not.
     memory = Path("/dev/shm")
     os.fsync = lambda _: None
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as home:
-        lab = Lab(Path(home), options.change)
-        if options.random:
-            report = kill_at_random(lab, options.kills)
-        else:
-            report = kill_at_steps(lab, options.kills, power_loss=options.power_loss)
-    sys.stdout.write(json.dumps(report) + "\n")
+    for change in options.changes:
+        with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as home:
+            lab = Lab(Path(home), change)
+            report = {
+                "change": change,
+                "steps": kill_at_steps(lab, options.kills, power_loss=options.power_loss),
+                "random": kill_at_random(lab, options.random),
+                "full_disk": fill_the_disk(lab, options.full_disk),
+            }
+        sys.stdout.write(json.dumps(report) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -291,15 +291,20 @@ def find_damage(path: Path, manifest: Manifest, *, hashes: bool, known: Manifest
 
     `hashes` reads every byte, but for those of files that the manifest `known` names with the same checksum.
     """
-    return list(_damage(path, manifest, {} if known is None else known.paths(), hashes=hashes))
+    wanted = manifest.paths()
+    trusted = {} if known is None else known.paths()
+    return [f"{path / name} {problem}" for name, problem in compare_files(path, wanted, trusted, hashes=hashes)]
 
 
-def _damage(path: Path, manifest: Manifest, known: Mapping[str, FileRecord], *, hashes: bool) -> Iterable[str]:
-    for name, record in manifest.paths().items():
+def compare_files(
+    path: Path, wanted: Mapping[str, FileRecord], trusted: Mapping[str, FileRecord], *, hashes: bool
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and the problem of each file that differs from its record; `trusted` ones are not hashed."""
+    for name, record in wanted.items():
         file = path / name
         if not file.is_file():
-            yield f"{file} is missing"
+            yield name, "is missing"
         elif file.stat().st_size != record.size_bytes:
-            yield f"{file} has {file.stat().st_size} bytes instead of {record.size_bytes}"
-        elif hashes and known.get(name) != record and record_file(file) != record:
-            yield f"{file} has other contents than when it was written (SHA-256 differs)"
+            yield name, f"has {file.stat().st_size} bytes instead of {record.size_bytes}"
+        elif hashes and trusted.get(name) != record and record_file(file) != record:
+            yield name, "has other contents than when it was written (SHA-256 differs)"

@@ -1,4 +1,4 @@
-"""`drdecr index add | delete | rollback`, called in this process."""
+"""`drdecr index add | delete | rollback | compact | merge`, called in this process."""
 
 from __future__ import annotations
 
@@ -78,9 +78,33 @@ def test_vectors_replace_student_and_texts(snapshot: Path) -> None:
         run("add", "snap", "--vectors", "narrow.npz")
 
 
+def test_compacted_snapshot_is_reported(snapshot: Path) -> None:
+    passage_file(Path("new.jsonl"), {"p3": "kettle"})
+    add()
+    assert "compacted; 9 passages in 1 segments, generation 3" in run("compact", "snap").output
+    assert json.loads(run("compact", "snap", "--retrain", "--json").output)["generation"] == 4
+    with Snapshot.open(snapshot, verify=True) as opened:
+        assert len(opened) == 9
+
+
+def test_snapshots_are_merged(snapshot: Path) -> None:
+    build(ENCODER, passage_file(Path("new.jsonl"), {"p3": "kettle", "x": "pot"}), Path("other"))
+    with pytest.raises(InputError, match="--on-duplicate last"):
+        run("merge", "all", "snap", "other")
+    assert "all: 10 passages in 2 segments, 1 of the same id left out" in (
+        run("merge", "all", "snap", "other", "--on-duplicate", "last").output
+    )
+    with pytest.raises(UsageError, match="exists already"):
+        run("merge", "all", "snap", "other", "--on-duplicate", "last")
+    report = json.loads(run("merge", "all", "other", "snap", "--on-duplicate", "last", "--force", "--json").output)
+    assert (report["passages"], report["replaced"]) == (10, 1)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["merge", "all", "snap"],
+        ["compact", "snap", "--bits", "16"],
         ["add", "snap"],
         ["add", "snap", "--student", "student"],
         ["add", "snap", "--passages", "passages.jsonl"],
@@ -94,6 +118,6 @@ def test_contradicting_options_are_refused(snapshot: Path, arguments: list[str])
         run(*arguments)
 
 
-@pytest.mark.parametrize("command", ["add", "delete", "rollback"])
+@pytest.mark.parametrize("command", ["add", "delete", "rollback", "compact", "merge"])
 def test_every_command_shows_an_example(command: str) -> None:
     assert f"Example: drdecr index {command}" in CliRunner().invoke(cli, ["index", command, "--help"]).output
