@@ -11,7 +11,7 @@ import click
 from drdecr.errors import SnapshotCorruptError, UsageError
 from drdecr.index.codec import BITS
 from indexer.build import BuildReport, build, build_from_vectors
-from indexer.inspect import damaged_files, describe, estimate_recall
+from indexer.inspect import damaged_files, describe, estimate_recall, tuned_line
 from indexer.progress import BarProgress
 from indexer.tune_command import tune_command
 
@@ -120,6 +120,7 @@ def info(snapshot: Path, with_recall: bool, sample: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
         return
+    facts["tuned"] = tuned_line(facts["tuned"])
     width = max(len(name) for name in facts)
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' '):{width}}  {value}")

@@ -14,7 +14,7 @@ from drdecr.cli import cli
 from drdecr.encoder.types import Encoded
 from drdecr.errors import SnapshotError, UsageError
 from drdecr.index import SearchParams, Snapshot
-from drdecr.index.tuning import TUNING, read_tuning
+from drdecr.index.tuning import TUNING, read_tuning, write_tuning
 from indexer import tune as tuning_module
 from indexer.recall import RecallMeter
 from indexer.tune import UnreachableRecallError, tune
@@ -66,6 +66,19 @@ def test_tuned_setting_is_written_and_searched_with(home: Path) -> None:
     told = run("index", "info", "snap").output
     assert f"nprobe {written.nprobe}, candidates {written.candidates} for k 10" in told
     assert "this version" in told
+    facts = json.loads(run("index", "info", "snap", "--json").output)["tuned"]
+    assert (facts["nprobe"], facts["recall"], facts["same_version"]) == (written.nprobe, written.recall, True)
+
+
+def test_setting_of_another_version_still_counts_and_info_says_so(home: Path) -> None:
+    tuned("--recall", "0.9")
+    written = read_tuning(home / "snap")
+    assert written is not None
+    write_tuning(home / "snap", written.model_copy(update={"version": "0" * 64, "nprobe": 1, "candidates": 10}))
+    assert "of version 000000000000; tune again" in run("index", "info", "snap").output
+    with Snapshot.open("snap") as snapshot:
+        queries = topical(60, 6, 2)
+        assert snapshot.search(queries, 10) == snapshot.search(queries, 10, SearchParams(1, 10))
 
 
 def test_chosen_setting_is_the_cheapest_step_and_each_step_reaches_the_recall(home: Path) -> None:
