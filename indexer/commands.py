@@ -23,7 +23,7 @@ from indexer.change_commands import (
 )
 from indexer.damage import verify
 from indexer.export import export_faiss
-from indexer.inspect import describe, estimate_recall
+from indexer.inspect import describe, estimate_recall, tuned_line
 from indexer.progress import BarProgress
 from indexer.tune_command import tune_command
 
@@ -135,6 +135,7 @@ def info(snapshot: Path, with_recall: bool, sample: int, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
         return
+    facts["tuned"] = tuned_line(facts["tuned"])
     width = max(len(name) for name in facts)
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' '):{width}}  {value}")

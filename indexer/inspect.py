@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from drdecr.index.backend import SearchParams
 from drdecr.index.manifest import Manifest, read_manifest
@@ -15,8 +16,8 @@ from indexer.recall import RecallMeter, passages_as_queries
 _RECALL_K = 10
 
 
-def describe(path: Path) -> dict[str, str | int | float]:
-    """Collect what `drdecr index info` prints, from the manifests alone."""
+def describe(path: Path) -> dict[str, Any]:
+    """Collect what `drdecr index info` prints, from the manifests and the tuned setting alone."""
     manifest = read_manifest(path)
     earlier = earlier_generations(path, manifest)
     student = manifest.student
@@ -56,7 +57,7 @@ def describe(path: Path) -> dict[str, str | int | float]:
     }
 
 
-def estimate_recall(path: Path, sample: int) -> dict[str, str | int | float]:
+def estimate_recall(path: Path, sample: int) -> dict[str, Any]:
     """Measure the default search against the exact one, with passages in place of queries."""
     with Snapshot.open(path) as snapshot:
         queries, own = passages_as_queries(snapshot, sample)
@@ -70,13 +71,20 @@ def estimate_recall(path: Path, sample: int) -> dict[str, str | int | float]:
     }
 
 
-def _tuned(path: Path, manifest: Manifest) -> str:
+def _tuned(path: Path, manifest: Manifest) -> dict[str, Any] | None:
     tuning = read_tuning(path)
     if tuning is None:
+        return None
+    return {**tuning.model_dump(exclude={"format_version"}), "same_version": tuning.version == manifest.version}
+
+
+def tuned_line(tuned: dict[str, Any] | None) -> str:
+    """Say what `describe` found in one line."""
+    if tuned is None:
         return "no (see `drdecr index tune`)"
-    here = "this version" if tuning.version == manifest.version else f"version {tuning.version[:12]}, now changed"
     return (
-        f"nprobe {tuning.nprobe}, candidates {tuning.candidates} for k {tuning.k}; recall {tuning.recall} of "
-        f"{tuning.wanted_recall} wanted, {tuning.cpu_ms} CPU ms, on {tuning.queries} queries and {here} "
-        f"({tuning.passages} passages)"
+        "nprobe {nprobe}, candidates {candidates} for k {k}: recall {recall:.4f} of {wanted_recall} wanted, "
+        "{cpu_ms:.2f} CPU ms, on {queries} queries and {passages} passages of "
+    ).format(**tuned) + (
+        "this version" if tuned["same_version"] else f"version {str(tuned['version'])[:12]}; tune again"
     )

@@ -110,7 +110,11 @@ def passages_as_queries(snapshot: Snapshot, count: int) -> tuple[Encoded, NDArra
     sentences: list[NDArray[np.float32]] = []
     positions: list[int] = []
     for position in rng.permutation(len(snapshot)).tolist():
-        vectors = snapshot.vectors_of(position)
+        try:
+            vectors = snapshot.vectors_of(position)
+        except UsageError:
+            # Nothing lies at this position.
+            continue
         if len(vectors) == 0:
             continue
         chosen = np.sort(rng.permutation(len(vectors))[:PASSAGE_QUERY_TOKENS])

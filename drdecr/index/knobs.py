@@ -13,29 +13,29 @@ from drdecr.index.tuning import Tuning
 
 # Up to here an exact search is as fast as a narrowed one.
 _SMALL_COLLECTION = 300
-# Hits that a reader looks at: finding the best of them all takes fewer candidates than a run of a hundred.
-_A_PAGE = 20
+# Ten times the passages take so many times the candidates more: the k best lie closer together.
+_MORE_A_TENFOLD = 4 / 3
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One effort: its lists, its candidates for a page of hits and for more, and how many a tenfold size adds."""
+    """One effort: its lists, and its candidates for a collection of 10,000 passages: some, and some for each hit."""
 
     nprobe: int
-    page: int
-    more: int
-    tenfold: int
+    base: int
+    each: float
 
     def candidates(self, passages: int, k: int) -> int:
-        """Count from 10,000 passages on; fewer take no fewer candidates."""
-        grown = self.tenfold * max(0.0, math.log10(max(passages, 1) / 10_000))
-        return (self.page if k <= _A_PAGE else self.more) + round(grown)
+        """Count the candidates; fewer than 10,000 passages take no fewer."""
+        grown = 1 + _MORE_A_TENFOLD * max(0.0, math.log10(max(passages, 1) / 10_000))
+        return round(grown * (self.base + self.each * k))
 
 
+# Measured by benchmarks/efforts.py on real passages; the recall that each reaches hardly depends on k.
 LEVELS: dict[Effort, Level] = {
-    "fast": Level(nprobe=4, page=75, more=150, tenfold=75),
-    "balanced": Level(nprobe=16, page=150, more=300, tenfold=200),
-    "thorough": Level(nprobe=32, page=500, more=1000, tenfold=600),
+    "fast": Level(nprobe=8, base=60, each=3),
+    "balanced": Level(nprobe=16, base=100, each=5),
+    "thorough": Level(nprobe=32, base=400, each=10),
 }
 
 
