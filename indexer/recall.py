@@ -109,11 +109,11 @@ def passages_as_queries(snapshot: Snapshot, count: int) -> tuple[Encoded, NDArra
     tokens: list[NDArray[np.float32]] = []
     sentences: list[NDArray[np.float32]] = []
     positions: list[int] = []
-    for position in rng.permutation(len(snapshot)).tolist():
+    for position in rng.permutation(snapshot.positions).tolist():
         try:
             vectors = snapshot.vectors_of(position)
         except UsageError:
-            # Nothing lies at this position.
+            # The passage was deleted.
             continue
         if len(vectors) == 0:
             continue
