@@ -22,8 +22,8 @@ MIN_QUERIES = 20
 
 _NPROBES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 _CANDIDATES = (10, 15, 20, 30, 40, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 2000, 4000)
-# A step this much dearer than the best one: the staircase has passed its cheapest place.
-_TOO_DEAR = 1.3
+# Two steps in a row this much dearer than the best one: the staircase has passed its cheapest place.
+_TOO_DEAR = 1.2
 
 
 class UnreachableRecallError(DrDecrError):
@@ -118,7 +118,7 @@ def _staircase(
             else:
                 least = middle + 1
         steps.append(at(nprobe, most))
-        if steps[-1].cpu_ms > _TOO_DEAR * min(step.cpu_ms for step in steps):
+        if min(step.cpu_ms for step in steps[-2:]) > _TOO_DEAR * min(step.cpu_ms for step in steps):
             break
     if not steps:
         best = max(measured.values(), key=lambda step: step.recall)
