@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,15 @@ from typing import IO, TypeVar
 
 from drdecr.errors import InputError
 
-Metadata = dict[str, str | int | float | bool | list[str] | None]
+MetadataScalar = str | int | float | bool | None
+Metadata = dict[str, "MetadataValue"]
+MetadataValue = MetadataScalar | list[str] | list[MetadataScalar] | Metadata
 Qrels = dict[str, dict[str, int]]
 """query id -> passage id -> grade; a grade above 0 is relevant."""
 
 MAX_ID_CHARS = 512
 MAX_LINE_BYTES = 16 * 2**20
+MAX_METADATA_DEPTH = 8
 
 _T = TypeVar("_T")
 
@@ -98,8 +102,9 @@ def passage_from_json(line: str) -> Passage:
         raise InputError("`title` must be a string")
     _reject_surrogates(title or "", "title")
     metadata = record.get("metadata") or {}
-    if not isinstance(metadata, dict) or not all(_is_metadata_value(value) for value in metadata.values()):
-        raise InputError("`metadata` must be an object of strings, numbers, booleans or lists of strings")
+    if not isinstance(metadata, dict):
+        raise InputError("`metadata` must be an object")
+    _check_metadata(metadata, "metadata", 1)
     _reject_surrogates(json.dumps(metadata, ensure_ascii=False), "metadata")
     return Passage(_identifier(record), text, title or None, metadata)
 
@@ -294,10 +299,25 @@ def _checked_id(value: str) -> str:
     return value
 
 
-def _is_metadata_value(value: object) -> bool:
-    if isinstance(value, list):
-        return all(isinstance(item, str) for item in value)
-    return value is None or isinstance(value, str | int | float | bool)
+def _check_metadata(metadata: dict[str, object], place: str, depth: int) -> None:
+    if depth > MAX_METADATA_DEPTH:
+        raise InputError(f"`metadata` nests more than {MAX_METADATA_DEPTH} objects; flatten it")
+    for name, value in metadata.items():
+        if isinstance(value, dict):
+            _check_metadata(value, f"{place}.{name}", depth + 1)
+        else:
+            for each in value if isinstance(value, list) else [value]:
+                _check_metadata_scalar(each, f"{place}.{name}"[:100])
+
+
+def _check_metadata_scalar(value: object, place: str) -> None:
+    """Refuse what a filter could not compare. Raises: InputError."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InputError(f"`{place}` holds an integer of more than 64 bits; write it as a string")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"`{place}` holds a number that is not finite; leave it out")
+    if value is not None and not isinstance(value, str | int | float | bool):
+        raise InputError(f"`{place}` holds a list or an object within a list; only strings, numbers and booleans can")
 
 
 def _passage_from_tsv(line: str) -> Passage:

@@ -21,9 +21,11 @@ from indexer.change_commands import (
     print_losses,
     rollback_command,
 )
+from indexer.damage import verify
 from indexer.export import export_faiss
-from indexer.inspect import describe, verify
+from indexer.inspect import describe, estimate_recall, tuned_line
 from indexer.progress import BarProgress
+from indexer.tune_command import tune_command
 
 
 @click.group()
@@ -34,7 +36,7 @@ def index() -> None:
     """
 
 
-for _command in (add_command, delete_command, rollback_command, compact_command, merge_command):
+for _command in (add_command, delete_command, rollback_command, compact_command, merge_command, tune_command):
     index.add_command(_command)
 
 
@@ -115,16 +117,25 @@ def verify_command(snapshot: Path, as_json: bool) -> None:
 
 @index.command()
 @click.argument("snapshot", type=AnyPath)
+@click.option("--recall", "with_recall", is_flag=True, help="Estimate the recall too, by searching.")
+@click.option("--sample", default=100, show_default=True, type=click.IntRange(1, 10_000), help="With --recall.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def info(snapshot: Path, as_json: bool) -> None:
+def info(snapshot: Path, with_recall: bool, sample: int, as_json: bool) -> None:
     """Say what a snapshot holds, how large it is and which student built it.
 
-    Example: drdecr index info snapshot
+    --recall searches with --sample passages in place of queries (up to 32 of a passage's tokens, itself not counted)
+    and compares the default search with the exact one. Passages lie nearer to passages than queries do: take it as
+    an upper bound, and `drdecr index tune` for the recall of your own queries.
+
+    Example: drdecr index info snapshot --recall
     """
     facts = describe(snapshot)
+    if with_recall:
+        facts |= estimate_recall(snapshot, sample)
     if as_json:
         click.echo(json.dumps(facts))
         return
+    facts["tuned"] = tuned_line(facts["tuned"])
     width = max(len(name) for name in facts)
     for name, value in facts.items():
         click.echo(f"{name.replace('_', ' '):{width}}  {value}")

@@ -1,62 +1,23 @@
-"""Facts about a snapshot, and whether its bytes are still the ones that were written."""
+"""Facts about a snapshot: its sizes, its student, how far it has drifted, what its search finds."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
-from drdecr.errors import SnapshotError
+from drdecr.index.backend import SearchParams
 from drdecr.index.manifest import Manifest, read_manifest
-from drdecr.index.quantizer import QUANTIZER
-from drdecr.index.segment import CELLS, CODES, LISTS, OFFSETS, PASSAGES, POSTINGS, SENTENCE_INDEX, SENTENCES
-from drdecr.index.snapshot import compare_files
+from drdecr.index.snapshot import Snapshot
+from drdecr.index.tuning import read_tuning
 from indexer.drift import advise, drift_of
-from indexer.generations import GENERATIONS, earlier_generations
+from indexer.generations import earlier_generations
+from indexer.recall import RecallMeter, passages_as_queries
 
-_HOLDS = {
-    QUANTIZER: "centroids and codec",
-    CODES: "token vectors",
-    CELLS: "the centroids of the tokens",
-    OFFSETS: "which tokens are whose",
-    LISTS: "inverted lists",
-    POSTINGS: "inverted lists",
-    PASSAGES: "ids, texts and metadata",
-    SENTENCES: "sentence vectors",
-    SENTENCE_INDEX: "the index of the sentence vectors",
-}
+_RECALL_K = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is damaged, a line each, and the newest earlier generation that is whole where the current one is not."""
-
-    damage: list[str]
-    whole_generation: int | None
-
-
-def verify(path: Path) -> Verdict:
-    """Read every byte of a snapshot and of the earlier generations that it keeps.
-
-    Raises: SnapshotError without a manifest, or for one that is damaged.
-    """
-    current = read_manifest(path)
-    kept = earlier_generations(path, current)
-    wanted = {name: record for manifest in (*kept, current) for name, record in manifest.paths().items()}
-    problems = dict(compare_files(path, wanted, {}, hashes=True))
-    damage = [f"{path / name} {problem}: {_meaning(current, name)}" for name, problem in problems.items()]
-    damage += _damaged_manifests(path)
-    whole = [manifest.generation for manifest in kept if not manifest.paths().keys() & problems.keys()]
-    hurt = bool(current.paths().keys() & problems.keys())
-    return Verdict(damage, max(whole, default=None) if hurt else None)
-
-
-def damaged_files(path: Path) -> list[str]:
-    """Read every byte of a snapshot and describe each damaged file. Raises: as `verify`."""
-    return verify(path).damage
-
-
-def describe(path: Path) -> dict[str, str | int | float]:
-    """Collect what `drdecr index info` prints, from the manifests alone."""
+def describe(path: Path) -> dict[str, Any]:
+    """Collect what `drdecr index info` prints, from the manifests and the tuned setting alone."""
     manifest = read_manifest(path)
     earlier = earlier_generations(path, manifest)
     student = manifest.student
@@ -92,28 +53,38 @@ def describe(path: Path) -> dict[str, str | int | float]:
         "dim": student.dim,
         "sentence_dim": student.sentence_dim,
         "sentence_weight": student.sentence_weight,
+        "tuned": _tuned(path, manifest),
     }
 
 
-def _meaning(current: Manifest, name: str) -> str:
-    """Say what a file holds, and whose it is."""
-    owner, file = str(PurePosixPath(name).parent), PurePosixPath(name).name
-    if name not in current.paths():
-        return "only an earlier generation needs it"
-    for segment in current.segments:
-        if segment.directory == owner:
-            return f"it holds {_HOLDS.get(file, 'a part')} of {segment.passages} passages"
-        if segment.tombstones is not None and segment.tombstones.path == name:
-            return f"it says which {segment.deleted} passages of {segment.directory} were deleted"
-    served = sum(segment.passages for segment in current.segments if segment.quantizer == owner)
-    return f"it holds {_HOLDS.get(file, 'a part')} of {served} passages"
+def estimate_recall(path: Path, sample: int) -> dict[str, Any]:
+    """Measure the default search against the exact one, with passages in place of queries."""
+    with Snapshot.open(path) as snapshot:
+        queries, own = passages_as_queries(snapshot, sample)
+        meter = RecallMeter(snapshot, queries, _RECALL_K, own=own)
+        measured = meter.measure(SearchParams())
+    return {
+        "recall_estimate": measured.recall,
+        "recall_estimate_is": f"recall@{_RECALL_K} of {len(queries)} passages in place of queries; an upper bound",
+        "cpu_ms_per_query": measured.cpu_ms,
+        "exact_cpu_ms_per_query": round(meter.exact_ms, 3),
+    }
 
 
-def _damaged_manifests(path: Path) -> list[str]:
-    damaged = []
-    for each in sorted((path / GENERATIONS).glob("*.json")):
-        try:
-            read_manifest(path, name=f"{GENERATIONS}/{each.name}")
-        except SnapshotError as problem:
-            damaged.append(f"{problem}: only `drdecr index rollback` needs it")
-    return damaged
+def _tuned(path: Path, manifest: Manifest) -> dict[str, Any] | None:
+    tuning = read_tuning(path)
+    if tuning is None:
+        return None
+    return {**tuning.model_dump(exclude={"format_version"}), "same_version": tuning.version == manifest.version}
+
+
+def tuned_line(tuned: dict[str, Any] | None) -> str:
+    """Say what `describe` found in one line."""
+    if tuned is None:
+        return "no (see `drdecr index tune`)"
+    return (
+        "nprobe {nprobe}, candidates {candidates} for k {k}: recall {recall:.4f} of {wanted_recall} wanted, "
+        "{cpu_ms:.2f} CPU ms, on {queries} queries and {passages} passages of "
+    ).format(**tuned) + (
+        "this version" if tuned["same_version"] else f"version {str(tuned['version'])[:12]}; tune again"
+    )

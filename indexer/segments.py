@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +56,7 @@ def write_segment(root: Path, name: str, source: Source, choose: Choose, progres
     """Write the passages of a source, and their vectors, into the empty directory `name` of a snapshot."""
     directory = root / name
     spec: EncoderSpec = source.spec
-    with closing(PassageWriter(directory / PASSAGES)) as passages:
+    with PassageWriter(directory / PASSAGES) as passages:
         source.store_passages(passages, progress.stage("Reading", None, "passages"))
         advance = progress.stage("Encoding", passages.count, "passages")
         with Spool(directory, spec, passages) as spool:
@@ -98,7 +97,7 @@ def copy_segment(
     All parts have the quantiser of their first, which `quantizer` describes in the snapshot at `root`.
     """
     directory = root / name
-    with closing(PassageWriter(directory / PASSAGES)) as passages:
+    with PassageWriter(directory / PASSAGES) as passages:
         copy_passages(passages, parts, progress.stage("Copying", sum(len(kept) for _, kept in parts), "passages"))
     shared = parts[0][0].quantizer
     kept_tokens = [_tokens_of(part) for part in parts]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
 from drdecr.index.backend import Hit, SearchParams, StageTimes
+from drdecr.index.filters import Filter
 from drdecr.index.manifest import MANIFEST, Manifest
+from drdecr.index.tuning import TUNING
 from service.problems import Problem
 
 if TYPE_CHECKING:
@@ -47,7 +50,13 @@ class SearchableSnapshot(Protocol):
     def __len__(self) -> int: ...
 
     def search(
-        self, queries: Encoded, k: int, params: SearchParams = ..., *, times: StageTimes | None = None
+        self,
+        queries: Encoded,
+        k: int,
+        params: SearchParams = ...,
+        *,
+        filter: Filter | None = None,
+        times: StageTimes | None = None,
     ) -> list[list[Hit]]:
         """Return the best k passages of each query, best first."""
         ...
@@ -155,10 +164,13 @@ def describe(index: ServedIndex) -> str:
     return f"{index.snapshot.version[:12]}, {len(index.snapshot)} passages"
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what tells one manifest file from the next, or None while there is none."""
-    try:
-        found = (path / MANIFEST).stat()
-    except OSError:
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Return what tells one manifest, and one tuned setting, from the next; None while there is no manifest."""
+    if not (path / MANIFEST).exists():
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    stamp: list[int] = []
+    for name in (MANIFEST, TUNING):
+        with suppress(FileNotFoundError):
+            found = (path / name).stat()
+            stamp += [found.st_ino, found.st_mtime_ns, found.st_size]
+    return tuple(stamp)

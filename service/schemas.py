@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from drdecr.index.filters import Filter, check_size
 from service.problems import ProblemBody
 
 MAX_K = 1_000
@@ -32,10 +33,30 @@ Timeout = Annotated[
 
 
 class SearchParams(Request):
-    """How hard to look; null leaves it to the index."""
+    """How hard to look; null leaves it to the index, and a number wins over `effort`."""
 
+    effort: Literal["fast", "balanced", "thorough"] | None = Field(
+        default=None, description="null: balanced, which `drdecr index tune` may have set for this index."
+    )
     nprobe: int | None = Field(default=None, ge=1, le=1_000_000, description="Clusters visited for each query token.")
     candidates: int | None = Field(default=None, ge=1, le=10_000_000, description="Passages that are scored exactly.")
+
+
+Wanted = Annotated[
+    Filter | None,
+    BeforeValidator(check_size),
+    Field(
+        description="Which passages may be hits, by their metadata.",
+        examples=[
+            {"must": [{"field": "component", "eq": "mesh"}]},
+            {
+                "must": [{"field": "released", "range": {"gte": "2024-01-01", "lt": "2025"}}],
+                "should": [{"field": "tags", "in": ["audio", "video"]}, {"field": "author.name", "eq": "Ada"}],
+                "must_not": [{"field": "draft", "eq": True}],
+            },
+        ],
+    ),
+]
 
 
 class SearchRequest(Request):
@@ -43,6 +64,7 @@ class SearchRequest(Request):
 
     query: str = Field(description="In any language that the student knows.", examples=["画像を編集するプログラム"])
     k: int = Field(default=10, ge=1, le=MAX_K, description="The most hits to return.")
+    filter: Wanted = None
     highlight: bool = Field(default=False, description=f"Mark what matched; k at most {MAX_EXPLAINED_K}.")
     explain: bool = Field(
         False, description=f"Tell which query token met which passage token; k at most {MAX_EXPLAINED_K}."
@@ -57,6 +79,7 @@ class BatchQuery(Request):
     query: str
     index: str | None = None
     k: int = Field(default=10, ge=1, le=MAX_K)
+    filter: Wanted = None
     highlight: bool = False
     explain: bool = False
     params: SearchParams = SearchParams()

@@ -12,6 +12,7 @@ from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, Encoder, Kind
 from drdecr.index.backend import Hit, StageTimes
 from drdecr.index.backend import SearchParams as IndexParams
+from drdecr.index.filters import Filter
 from service.engine import Engine, ServedIndex, StagedEncoder
 from service.explanation import explain_hit, highlight
 from service.problems import FieldError, Problem
@@ -31,6 +32,12 @@ class Wish:
     highlight: bool
     explain: bool
     params: SearchParams
+    filter: Filter | None = None
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """What queries must share to be searched together."""
+        return self.k, self.params, None if self.filter is None else self.filter.canonical
 
     @property
     def explained(self) -> bool:
@@ -56,13 +63,14 @@ class Answer:
 def search(
     encoder: Encoder, index: ServedIndex, wishes: Sequence[Wish], deadline: Deadline, watch: Stopwatch
 ) -> list[Answer]:
-    """Answer queries that share k and params. Raises: Problem 504 when late between two steps."""
+    """Answer queries that share k, params and filter. Raises: Problem 504 when late between two steps."""
     encoded = encode(encoder, [wish.query for wish in wishes], "query", watch)
     deadline.check()
-    params = IndexParams(nprobe=wishes[0].params.nprobe, candidates=wishes[0].params.candidates)
+    first = wishes[0]
+    params = IndexParams(**first.params.model_dump())
     times = StageTimes()
     with watch.stage("search"):
-        ranked = index.snapshot.search(encoded, wishes[0].k, params, times=times)
+        ranked = index.snapshot.search(encoded, first.k, params, filter=first.filter, times=times)
     watch.add("candidates", times.candidates_s * 1_000)
     watch.add("score", times.score_s * 1_000)
     answers = []

@@ -36,8 +36,8 @@ from drdecr.index.manifest import MANIFEST, read_manifest
 from indexer.build import build
 from indexer.change import add, delete, rollback
 from indexer.compact import compact
+from indexer.damage import damaged_files
 from indexer.generations import earlier_generations, generation_path
-from indexer.inspect import damaged_files
 from indexer.merge import merge
 
 TEXTS = {f"p{i}": f"word{i} word{i + 1} all things" for i in range(8)}

@@ -14,6 +14,7 @@ workdir/
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -37,7 +38,7 @@ from training.export import export_onnx
 from training.ranking_quality import JudgedTexts
 from training.recipe import Recipe, load_recipe
 from training.report import Report, Table, score_bm25, score_encoder
-from training.run import run_recipe, stage_folder
+from training.run import RECIPE_FILE, run_recipe, stage_folder
 
 LANGUAGES = ("ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh")
 # What the steps beside training took on two cores: only for the clock that the user sees.
@@ -102,12 +103,24 @@ class Quickstart:
 
     def _recipe(self, data: Sequence[Path]) -> Recipe:
         recipe = load_recipe("quickstart", [f"data=[{', '.join(json.dumps(str(path)) for path in data)}]"])
+        minutes = self._minutes_begun()
+        if minutes is None:
+            minutes = self.minutes
+        elif round(minutes, 2) != round(self.minutes, 2):
+            click.echo(f"  the run in {self.workdir} was begun with {minutes:g} minutes and goes on so", err=True)
         planned = sum(stage.minutes or 0 for stage in recipe.stages)
         stages = [
-            stage.model_copy(update={"minutes": round((stage.minutes or 0) * self.minutes / planned, 3)})
+            stage.model_copy(update={"minutes": round((stage.minutes or 0) * minutes / planned, 3)})
             for stage in recipe.stages
         ]
         return recipe.model_copy(update={"stages": stages})
+
+    def _minutes_begun(self) -> float | None:
+        """Return how long the run that lies in the working directory was to train; None where there is none."""
+        file = self.workdir / "run" / RECIPE_FILE
+        if not file.is_file():
+            return None
+        return math.fsum(stage["minutes"] for stage in json.loads(file.read_text())["stages"])
 
     def _export(self, product: Path, judged: Path) -> None:
         unfinished = self.workdir / "student.partial"

@@ -29,6 +29,8 @@ from training.wheels import default_cache, download_wheel
 _SAMPLE = 150
 _SAMPLE_CHARACTERS = 150
 
+RECIPE_FILE = "recipe.json"
+
 Say = Callable[[str], None]
 
 
@@ -87,7 +89,7 @@ def stage_folder(out: Path, recipe: Recipe, index: int) -> Path:
 
 def claim(recipe: Recipe, out: Path, *, resume: bool) -> None:
     """Make `out` the run directory of a recipe. Raises: UsageError."""
-    file = out / "recipe.json"
+    file = out / RECIPE_FILE
     text = recipe.model_dump_json(indent=2)
     if file.is_file():
         if not resume:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 from drdecr.encoder.types import Encoded
 from drdecr.errors import UsageError
+from drdecr.index.filters import Filter
+
+Effort = Literal["fast", "balanced", "thorough"]
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchParams:
-    """How wide to look; None leaves a knob to the collection's size.
+    """How wide to look; None leaves a knob to `effort` and the collection's size (see `drdecr.index.knobs`).
 
     `nprobe` is the inverted lists visited a query token, `candidates` the passages that get an exact score.
     A search with nprobe >= lists and candidates >= passages is exact.
@@ -19,8 +23,11 @@ class SearchParams:
 
     nprobe: int | None = None
     candidates: int | None = None
+    effort: Effort | None = None
 
     def __post_init__(self) -> None:
+        if self.effort is not None and self.effort not in EFFORTS:
+            raise UsageError(f"effort must be one of {', '.join(EFFORTS)}, got {self.effort!r}")
         for name, value in (("nprobe", self.nprobe), ("candidates", self.candidates)):
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}")
@@ -55,9 +62,15 @@ class SearchBackend(Protocol):
     def version(self) -> str: ...
 
     def search(
-        self, queries: Encoded, k: int, params: SearchParams = ..., *, times: StageTimes | None = None
+        self,
+        queries: Encoded,
+        k: int,
+        params: SearchParams = ...,
+        *,
+        filter: Filter | None = None,
+        times: StageTimes | None = None,
     ) -> list[list[Hit]]:
-        """Return each query's best passages, best first, ties to the smaller position.
+        """Return each query's best passages that pass the filter, best first, ties to the smaller position.
 
         A query without token vectors has no hits; a passage without token vectors is never one.
         """

@@ -10,7 +10,6 @@ The best of stage 3 go on to the exact score.
 
 from __future__ import annotations
 
-import math
 import threading
 from dataclasses import dataclass
 
@@ -19,18 +18,15 @@ from numpy.typing import NDArray
 
 from drdecr.index.backend import SearchParams
 from drdecr.index.kernels import best_lists, score_by_cells, visit_lists
+from drdecr.index.knobs import knobs_for
 from drdecr.index.score import QueryLanes, sentence_scores
 from drdecr.index.segment import Segment
+from drdecr.index.tuning import Tuning
 
 # Passages scored by centroids for each one that gets an exact score.
 _SHORTLIST_FACTOR = 8
-# Up to here an exact search is as fast as a narrowed one.
-_SMALL_COLLECTION = 300
 # Of the passages that a filter keeps: so many get exact scores for each candidate before the filter narrows a search.
 _FILTERED_EXACT_FACTOR = 4
-_NPROBE = 16
-# Hits that a reader looks at: finding the best of them all takes fewer candidates than a run of a hundred.
-_A_PAGE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +38,10 @@ class Effort:
     exact: bool
 
 
-def effort_for(segment: Segment, params: SearchParams, k: int) -> Effort:
+def effort_for(segment: Segment, params: SearchParams, k: int, tuning: Tuning | None = None) -> Effort:
     """Fill in the knobs that were left open, by the segment's size."""
-    passages = len(segment)
-    small = passages <= _SMALL_COLLECTION
-    nprobe = params.nprobe or (segment.lists if small else _NPROBE)
-    candidates = max(params.candidates or _default_candidates(passages, k), k)
-    nprobe, candidates = min(nprobe, segment.lists), min(candidates, len(segment))
+    nprobe, candidates = knobs_for(params, k, len(segment), segment.lists, tuning)
     return Effort(nprobe, candidates, exact=nprobe == segment.lists and candidates == len(segment))
-
-
-def _default_candidates(passages: int, k: int) -> int:
-    """Choose 150 for a page of hits and 300 for more up to 10,000 passages, and 200 more for each tenfold."""
-    narrow = 150 if k <= _A_PAGE else 300
-    return narrow + round(200 * max(0.0, math.log10(max(passages, 1) / 10_000)))
 
 
 class CandidateFinder:

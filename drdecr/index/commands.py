@@ -15,15 +15,13 @@ from typing import IO
 import click
 from tqdm import tqdm
 
-from drdecr.corpus import read_queries
-from drdecr.encoder.types import Encoded
-from drdecr.errors import InputError, ResourceError, UsageError
-from drdecr.index.backend import Hit, SearchParams
+from drdecr.errors import ResourceError, UsageError
+from drdecr.index.backend import EFFORTS, Effort, Hit, SearchParams
+from drdecr.index.filters import Filter, parse_filter
+from drdecr.index.query_source import encoded_queries
 from drdecr.index.snapshot import Snapshot
-from drdecr.index.vector_file import VectorFile
 
 _TAG = "drdecr"
-_BATCH_QUERIES = 64
 _FilePath = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -35,6 +33,8 @@ _FilePath = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--k", default=100, show_default=True, type=click.IntRange(min=1), help="Hits a query.")
 @click.option("--nprobe", type=click.IntRange(min=1), help="Inverted lists visited a query token.")
 @click.option("--candidates", type=click.IntRange(min=1), help="Passages that get an exact score.")
+@click.option("--effort", type=click.Choice(EFFORTS), help="Sets both together; the default is balanced.")
+@click.option("--filter", "filter_json", metavar="JSON|@FILE", help="Only passages whose metadata pass this filter.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the encoder; the default is its own.")
 @click.option("--run", "run_path", type=click.Path(path_type=Path), help="Where the TREC run goes; else stdout.")
 @click.option("--json", "as_json", is_flag=True, help="Print counts and times (and hits, without --run) as JSON.")
@@ -46,6 +46,8 @@ def search(
     k: int,
     nprobe: int | None,
     candidates: int | None,
+    effort: Effort | None,
+    filter_json: str | None,
     threads: int | None,
     run_path: Path | None,
     as_json: bool,
@@ -53,10 +55,13 @@ def search(
     """Answer a file of queries from a snapshot.
 
     Example: drdecr search snapshot --student student --queries queries.tsv --run run.trec
+
+    A filter is JSON: --filter '{"must": [{"field": "component", "eq": "mesh"}]}', or @filter.json
     """
+    wanted = None if filter_json is None else _read_filter(filter_json)
     with ExitStack() as stack:
         opened = stack.enter_context(Snapshot.open(snapshot))
-        total, encoded = _encoded_queries(opened, queries, student, vectors, threads)
+        total, encoded = encoded_queries(opened, queries, student, vectors, threads)
         out: IO[str] | None = None
         if run_path is not None:
             out = stack.enter_context(_replaced(run_path))
@@ -66,11 +71,11 @@ def search(
             tqdm(total=total, desc="Searching", unit=" queries", disable=not sys.stderr.isatty(), file=sys.stderr)
         )
         results: dict[str, list[Hit]] = {}
-        params = SearchParams(nprobe, candidates)
+        params = SearchParams(nprobe, candidates, effort)
         found, search_s = 0, 0.0
         for ids, batch in encoded:
             started = time.perf_counter()
-            ranked = opened.search(batch, k, params)
+            ranked = opened.search(batch, k, params, filter=wanted)
             search_s += time.perf_counter() - started
             for query_id, hits in zip(ids, ranked, strict=True):
                 found += len(hits)
@@ -86,39 +91,14 @@ def search(
         click.echo(f"{run_path}: {total} queries, {found} hits, {1000 * search_s / max(total, 1):.2f} ms a search")
 
 
-def _encoded_queries(
-    snapshot: Snapshot, queries: Path | None, student: Path | None, vectors: Path | None, threads: int | None
-) -> tuple[int, Iterator[tuple[list[str], Encoded]]]:
-    """Return the number of queries, and their ids and vectors in batches."""
-    if vectors is not None:
-        if student is not None:
-            raise UsageError("--vectors replaces --student; give one or the other")
-        file = VectorFile(vectors)
-        snapshot.require_vectors(file.spec)
-        if queries is not None and [query.id for query in read_queries(queries)] != file.ids:
-            raise InputError(f"holds other query ids than {queries}; encode these queries again", path=vectors)
-        return len(file.ids), _batches_of(file)
-    if student is None or queries is None:
-        raise UsageError("give --queries and --student, or --vectors")
-    listed = list(read_queries(queries))
-    from drdecr.encoder.load import load_encoder
-
-    encoder = load_encoder(student, threads=threads)
-    snapshot.require(encoder.spec)
-
-    def batches() -> Iterator[tuple[list[str], Encoded]]:
-        for start in range(0, len(listed), _BATCH_QUERIES):
-            part = listed[start : start + _BATCH_QUERIES]
-            yield [query.id for query in part], encoder.encode([query.text for query in part], "query")
-
-    return len(listed), batches()
-
-
-def _batches_of(file: VectorFile) -> Iterator[tuple[list[str], Encoded]]:
-    done = 0
-    for encoded in file.read(_BATCH_QUERIES):
-        yield file.ids[done : done + len(encoded)], encoded
-        done += len(encoded)
+def _read_filter(given: str) -> Filter:
+    try:
+        text = Path(given[1:]).read_text(encoding="utf-8") if given.startswith("@") else given
+        return parse_filter(json.loads(text))
+    except OSError as problem:
+        raise UsageError(f"--filter: {given[1:]} cannot be read: {problem.strerror}") from None
+    except (ValueError, RecursionError) as problem:
+        raise UsageError(f"--filter is not JSON ({problem})") from None
 
 
 def _run_lines(query_id: str, hits: list[Hit]) -> Iterator[str]:

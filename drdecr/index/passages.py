@@ -14,13 +14,18 @@ from numpy.typing import NDArray
 
 from drdecr.corpus import Passage
 from drdecr.errors import SnapshotCorruptError
+from drdecr.index.metadata_index import SCHEMA as METADATA_SCHEMA
+from drdecr.index.metadata_index import MetadataIndex, MetadataIndexWriter
 
-_SCHEMA = """
+_SCHEMA = (
+    """
 CREATE TABLE passages (
     position INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, title TEXT, text TEXT NOT NULL, metadata TEXT NOT NULL
 );
 CREATE TABLE spans (position INTEGER PRIMARY KEY, packed BLOB NOT NULL);
 """
+    + METADATA_SCHEMA
+)
 _Found = TypeVar("_Found")
 _MAX_VARIABLES = 900
 _COLUMNS = "position, id, text, title, metadata"
@@ -33,16 +38,19 @@ class PassageWriter:
         # No journal: the file is worthless until its snapshot is published, and a journal doubles the writing.
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA + "BEGIN;")
+        self._metadata = MetadataIndexWriter(self._connection)
         self.count = 0
 
     def add(self, passages: Iterable[Passage]) -> None:
         """Append passages. Raises: sqlite3.IntegrityError for an id that is already there."""
+        placed = list(enumerate(passages, start=self.count))
         rows = (
             (position, passage.id, passage.title, passage.text, json.dumps(passage.metadata, ensure_ascii=False))
-            for position, passage in enumerate(passages, start=self.count)
+            for position, passage in placed
         )
-        cursor = self._connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", rows)
-        self.count += cursor.rowcount
+        self._connection.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?)", rows)
+        self._metadata.add((position, passage.metadata) for position, passage in placed)
+        self.count += len(placed)
 
     def add_spans(self, first: int, spans: Iterable[NDArray[np.int32]]) -> None:
         """Store the character spans of the passages from position `first` on, each (tokens, 2)."""
@@ -56,11 +64,23 @@ class PassageWriter:
         )
         return [_passage(row) for row in rows]
 
+    def __enter__(self) -> PassageWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self._connection.close()
+
     def close(self) -> None:
         """Finish the file."""
-        if self._connection.in_transaction:
-            self._connection.execute("COMMIT")
-        self._connection.close()
+        try:
+            if self._connection.in_transaction:
+                self._metadata.finish()
+                self._connection.execute("COMMIT")
+        finally:
+            self._connection.close()
 
 
 class PassageStore:
@@ -123,6 +143,10 @@ class PassageStore:
             rows = self._rows(f"SELECT position, packed FROM spans WHERE position IN ({marks})", part)
             found.update((row[0], unpack_spans(row[1])) for row in rows)
         return found
+
+    def metadata_index(self, passages: int) -> MetadataIndex:
+        """Return the index of the metadata of these so many passages."""
+        return MetadataIndex(self._rows, passages)
 
     def spans(self, position: int) -> NDArray[np.int32] | None:
         """Return a passage's token spans (tokens, 2), or None where the snapshot stores none."""

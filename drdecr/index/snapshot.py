@@ -17,11 +17,14 @@ from drdecr.errors import ModelError, ModelMismatchError, SnapshotCorruptError, 
 from drdecr.index.backend import Hit, SearchParams, StageTimes
 from drdecr.index.candidates import CandidateFinder, effort_for
 from drdecr.index.compatibility import require_student, require_vectors
+from drdecr.index.filter_masks import FilterMasks
+from drdecr.index.filters import Filter
 from drdecr.index.lanes import LANES, MAX_REGISTERS
 from drdecr.index.manifest import FileRecord, Manifest, read_manifest, record_file
 from drdecr.index.quantizer import Quantizer
 from drdecr.index.score import QueryLanes, lane_blocks, products, query_lanes, relevance
 from drdecr.index.segment import Segment
+from drdecr.index.tuning import read_tuning
 
 _DEFAULT = SearchParams()
 
@@ -47,6 +50,8 @@ class Snapshot:
         self._segments = [Segment(path, record, quantizers[record.quantizer]) for record in manifest.segments]
         self._finders = [CandidateFinder(segment) for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
+        self.tuning = read_tuning(path)
+        self._masks = FilterMasks([segment.store.metadata_index(len(segment)) for segment in self._segments])
 
     @classmethod
     def open(cls, path: str | Path, *, verify: bool = False, known: Manifest | None = None) -> Snapshot:
@@ -144,18 +149,24 @@ class Snapshot:
         k: int,
         params: SearchParams = _DEFAULT,
         *,
+        filter: Filter | None = None,
         allowed: NDArray[np.bool_] | None = None,
         times: StageTimes | None = None,
     ) -> list[list[Hit]]:
         """Return each query's best passages, best first, ties to the smaller position.
 
-        `allowed` (positions,) leaves out all others.
+        `filter` and `allowed` (positions,) leave out all others.
         Raises: ModelMismatchError for queries of another dimension, or without the sentence vectors it needs.
         """
         if k < 1:
             raise UsageError(f"k must be at least 1, got {k}")
         self._check_queries(queries)
         times = times or StageTimes()
+        if filter is not None:
+            started = time.perf_counter()
+            mask = self._masks.of(filter)
+            allowed = mask if allowed is None else mask & allowed
+            times.candidates_s += time.perf_counter() - started
         return [self._search_one(self._lanes(queries, i), k, params, allowed, times) for i in range(len(queries))]
 
     def explain(self, query: Encoded, position: int, *, text: int = 0) -> list[TokenMatch]:
@@ -178,6 +189,11 @@ class Snapshot:
         """Return the stored token vectors of a passage, (tokens, dim)."""
         segment, local = self._locate(position)
         return segment.tokens_of(np.array([local], np.int64))[0]
+
+    def sentence_of(self, position: int) -> NDArray[np.float32] | None:
+        """Return the stored sentence vector of a passage, None where the snapshot has none."""
+        segment, local = self._locate(position)
+        return segment.sentences_of(np.array([local], np.int64))[0] if self.spec.sentence_dim else None
 
     def warm_up(self) -> None:
         """Compile every kernel for this snapshot and touch its hot data, so that no query pays for it."""
@@ -206,7 +222,7 @@ class Snapshot:
             if allowed is not None:
                 part = allowed[base : base + len(segment)]
                 own = part if own is None else own & part
-            effort, wanted = effort_for(segment, params, k), min(k, len(segment))
+            effort, wanted = effort_for(segment, params, k, self.tuning), min(k, len(segment))
             found = finder.find(query, effort, wanted, own, filtered=allowed is not None)
             found = found[segment.offsets[found + 1] > segment.offsets[found]]
             narrowed = time.perf_counter()

@@ -87,7 +87,7 @@ async def search_batch(body: BatchRequest, service: ServiceDependency) -> Respon
         except HTTPException as error:
             results[number] = _failed(error)
         else:
-            groups[(index.name, wish.k, wish.params)].append((number, index, wish))
+            groups[(index.name, wish.group)].append((number, index, wish))
     if sum(wish.k for group in groups.values() for _, _, wish in group) > MAX_BATCH_HITS:
         raise Problem(422, "invalid_request", f"/queries: all k together are at most {MAX_BATCH_HITS}; send fewer.")
     async with service.queue.admission():
@@ -110,7 +110,7 @@ async def _piece(
     deadline: Deadline,
     watch: Stopwatch,
 ) -> list[BatchResult]:
-    """Answer some queries that share index, k and params; what fails them all is each one's error."""
+    """Answer some queries that share index, k, params and filter; what fails them all is each one's error."""
     index = piece[0][1]
     try:
         answers = await service.queue.run(
@@ -139,6 +139,7 @@ def _wish(service: Service, body: SearchRequest | BatchQuery) -> Wish:
         highlight=body.highlight,
         explain=body.explain,
         params=body.params,
+        filter=body.filter,
     )
     wish.check()
     return wish

@@ -187,7 +187,7 @@ def test_failed_search_leaves_the_old_run(files: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["index"], ["index", "build"], ["index", "verify"], ["index", "info"], ["search"]]
+    "command", [["index"], ["index", "build"], ["index", "verify"], ["index", "info"], ["index", "tune"], ["search"]]
 )
 def test_every_command_shows_an_example(command: list[str]) -> None:
     assert "Example: drdecr" in CliRunner().invoke(cli, [*command, "--help"]).output

@@ -11,8 +11,9 @@ from drdecr.index.manifest import read_manifest
 from indexer.build import build
 from indexer.change import add, delete, rollback
 from indexer.compact import compact
+from indexer.damage import damaged_files, verify
 from indexer.drift import advise, drift_of
-from indexer.inspect import damaged_files, describe, verify
+from indexer.inspect import describe
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import numpy as np
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
 from drdecr.index.backend import Hit, SearchParams, StageTimes
+from drdecr.index.filters import Filter
 from service.engine import Engine, ServedIndex
 from service.searching import maxsim
 
@@ -96,6 +97,7 @@ class FakeSnapshot:
         self._encoded = FakeEncoder().encode([passage.content for passage in passages], "passage")
         self._version = version
         self.params: list[SearchParams] = []
+        self.filters: list[Filter | None] = []
 
     @property
     def version(self) -> str:
@@ -105,9 +107,16 @@ class FakeSnapshot:
         return len(self._passages)
 
     def search(
-        self, queries: Encoded, k: int, params: SearchParams = DEFAULT_PARAMS, *, times: StageTimes | None = None
+        self,
+        queries: Encoded,
+        k: int,
+        params: SearchParams = DEFAULT_PARAMS,
+        *,
+        filter: Filter | None = None,
+        times: StageTimes | None = None,
     ) -> list[list[Hit]]:
         self.params.append(params)
+        self.filters.append(filter)
         found = []
         for number in range(len(queries)):
             query = queries.select(number, number + 1)

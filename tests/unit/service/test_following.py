@@ -5,13 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from fabricated_vectors import encoded, make_snapshot
 from fake_engine import PASSAGES, FakeSnapshot
 
 from drdecr.corpus import Passage
 from drdecr.errors import SnapshotCorruptError
-from service.engine import Engine, ServedIndex
+from drdecr.index.tuning import TUNING, Tuning, read_tuning, remove_tuning, write_tuning
+from service.engine import Engine, ServedIndex, serve_snapshot
+from service.settings import IndexSource
 
 NEW = (*PASSAGES, Passage("new", "A kettle that sings"))
 
@@ -97,3 +101,30 @@ def test_service_that_is_not_to_follow_never_looks(make_client, encoder, disk):
     time.sleep(0.05)
     assert version(client) == "v1"
     assert disk.looks == 0
+
+
+def test_tuned_setting_is_followed_like_a_newer_generation(tmp_path: Path) -> None:
+    with make_snapshot(tmp_path, encoded([3] * 400, 16)) as snapshot:
+        path, version, spec = snapshot.path, snapshot.version, snapshot.spec
+    index = serve_snapshot(IndexSource(name="demo", path=path), spec, verify=False)
+    assert index.newer() is None
+    tuning = Tuning(
+        version=version,
+        passages=400,
+        k=10,
+        nprobe=2,
+        candidates=20,
+        wanted_recall=0.9,
+        recall=0.9,
+        queries=20,
+        cpu_ms=1.0,
+    )
+    write_tuning(path, tuning)
+    tuned = index.newer()
+    assert tuned is not None and tuned.newer() is None
+    assert (tuned.snapshot.version, read_tuning(path)) == (version, tuning)
+    (path / TUNING).write_text("broken")
+    with pytest.raises(SnapshotCorruptError, match="--reset"):
+        tuned.newer()
+    remove_tuning(path)
+    assert tuned.newer() is not None

@@ -23,6 +23,7 @@ from training import quickstart
 from training.evaluation.held_out import HeldOut
 from training.quickstart import Quickstart, check_port, serve_forever
 from training.recipe import Recipe
+from training.run import claim
 
 
 @pytest.fixture
@@ -163,6 +164,22 @@ def test_minutes_are_shared_by_the_stages_as_the_recipe_shares_them(fakes: Fakes
     ]
     assert [one / minutes[0] for one in minutes] == pytest.approx([one / shipped[0] for one in shipped], rel=0.01)
     assert [path.name for path in recipe.data] == ["homeassistant", "debian"]
+
+
+def test_run_that_was_begun_goes_on_with_its_own_minutes(
+    fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(recipe: Recipe, out: Path, **_: Any) -> Path:
+        claim(recipe, out, resume=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(quickstart, "run_recipe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Quickstart(tmp_path / "work", minutes=6).run()
+    monkeypatch.setattr(quickstart, "run_recipe", fakes.train)
+    Quickstart(tmp_path / "work", minutes=2).run()
+    assert sum(stage.minutes or 0 for stage in fakes.recipes[0].stages) == pytest.approx(6, abs=0.01)
+    assert "begun with 6 minutes and goes on so" in capfd.readouterr().err
 
 
 def recipe_data(recipe: Recipe) -> str:

@@ -75,6 +75,20 @@ def assert_same_weights(left: Path, right: Path) -> None:
     assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
 
 
+def test_mixed_precision_learns_nearly_the_same_and_keeps_weights_in_32_bits(
+    inputs: StageInputs, finished: Path, tmp_path: Path
+) -> None:
+    product = run_stage(STAGE, replace(inputs, bfloat16=True), tmp_path / "1-both")
+    mixed, full, before = (
+        list(weights_of(student).values()) for student in (product, finished / "student", inputs.student)
+    )
+    assert [tensor.dtype for tensor in mixed] == [tensor.dtype for tensor in full]
+    learned = [at for at, tensor in enumerate(full) if tensor.is_floating_point()]
+    went = torch.cat([(full[at] - before[at]).flatten() for at in learned])
+    apart = torch.cat([(full[at] - mixed[at]).flatten() for at in learned])
+    assert 0 < float(apart.norm()) < 0.5 * float(went.norm())
+
+
 def test_loss_falls(finished: Path) -> None:
     done = json.loads((finished / "done.json").read_text())
     assert done["steps"] == STAGE.steps
