@@ -23,13 +23,10 @@ from indexer.generations import KEPT, Draft, changed_snapshot, earlier_generatio
 from indexer.progress import SILENT, Progress
 from indexer.segments import NewQuantizer, write_segment
 from indexer.sources import EncodedFile, Source, VectorSource
-from indexer.tiers import merge_newest
+from indexer.tiers import OUTGROWN, merge_newest
 
 _BATCH_IDS = 10_000
 _NAMED_IDS = 10
-# An addition of so many times the tokens that the quantiser was trained for trains its own: with the old, small one
-# its inverted lists would be that many times too long.
-_OUTGROWN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +184,7 @@ def ids_of(snapshot: Path, segment: SegmentRecord) -> Iterator[list[str]]:
 def _quantizer_for(draft: Draft, tokens: int) -> QuantizerRecord | NewQuantizer:
     """Share the quantiser that was trained for the most tokens, unless these are many more than those."""
     largest = max(draft.quantizers, key=lambda quantizer: quantizer.tokens)
-    if largest.tokens and tokens <= _OUTGROWN * largest.tokens:
+    if largest.tokens and tokens <= OUTGROWN * largest.tokens:
         return largest
     return NewQuantizer(draft.new_quantizer(), largest.codec.bits)
 

@@ -15,8 +15,8 @@ from indexer.generations import Draft, changed_snapshot
 from indexer.parts import living
 from indexer.progress import SILENT, Progress
 from indexer.segment_writer import Part
-from indexer.segments import NewQuantizer, copy_segment, write_segment
-from indexer.sources import StoredSource
+from indexer.segments import copy_segment
+from indexer.tiers import retrained
 
 
 def compact(
@@ -42,10 +42,7 @@ def compact(
         parts = living(opened.segments) or [(opened.segments[0], np.empty(0, np.int64))]
         if retrain:
             largest = max(draft.quantizers, key=lambda quantizer: quantizer.tokens)
-            new = NewQuantizer(draft.new_quantizer(), bits or largest.codec.bits)
-            source = StoredSource(opened.spec, parts)
-            written = write_segment(snapshot, draft.new_segment(), source, lambda _: new, progress)
-            draft.quantizers, draft.segments = [written.quantizer], [written.record]
+            draft.segments = [retrained(draft, parts, bits or largest.codec.bits, progress)]
         else:
             _copy(draft, parts, progress)
     return report_change(draft, started)

@@ -58,7 +58,7 @@ def write_segment(root: Path, name: str, source: Source, choose: Choose, progres
     spec: EncoderSpec = source.spec
     with PassageWriter(directory / PASSAGES) as passages:
         source.store_passages(passages, progress.stage("Reading", None, "passages"))
-        advance = progress.stage("Encoding", passages.count, "passages")
+        advance = progress.stage(source.doing, passages.count, "passages")
         with Spool(directory, spec, passages) as spool:
             for encoded in source.encoded(passages, advance):
                 spool.append(encoded)

@@ -25,6 +25,11 @@ class Source(Protocol):
     """Gives the passages first, then their vectors in the same order."""
 
     @property
+    def doing(self) -> str:
+        """What a progress bar calls the coming of the vectors."""
+        ...
+
+    @property
     def spec(self) -> EncoderSpec: ...
 
     def store_passages(self, writer: PassageWriter, advance: Advance) -> None:
@@ -38,6 +43,8 @@ class Source(Protocol):
 
 class EncodedFile:
     """A passage file and the student that encodes it."""
+
+    doing = "Encoding"
 
     def __init__(self, encoder: Encoder, path: Path, skipped: SkippedLines | None = None) -> None:
         self._encoder = encoder
@@ -68,6 +75,8 @@ class EncodedFile:
 class VectorSource:
     """A file of vectors with ids, and no texts."""
 
+    doing = "Reading vectors"
+
     def __init__(self, file: VectorFile) -> None:
         self._file = file
 
@@ -89,6 +98,8 @@ class VectorSource:
 
 class StoredSource:
     """Passages that segments hold already, with the vectors that their codes decode to."""
+
+    doing = "Decoding"
 
     def __init__(self, spec: EncoderSpec, parts: Sequence[Part]) -> None:
         self._spec = spec

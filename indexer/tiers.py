@@ -1,6 +1,7 @@
 """Keeps segments few while many small additions come: the newest are merged where they are about equally large.
 
-A snapshot of n tokens so has about log(n) segments, and a token is copied about as many times in its life.
+A snapshot of n tokens so has about log(n) segments, and a token is copied about as many times in its life. Where the
+merged segment has outgrown the quantiser, it gets a new one: too few lists cost recall (benchmarks/index_change.py).
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from drdecr.index.snapshot import compare_files
 from indexer.generations import Draft
 from indexer.parts import living
 from indexer.progress import Progress
-from indexer.segments import copy_segment
+from indexer.segment_writer import Part
+from indexer.segments import NewQuantizer, copy_segment, write_segment
+from indexer.sources import StoredSource
+
+OUTGROWN = 2
+"""So many times the tokens that a quantiser was trained for are too many for it."""
 
 _TIER = 2
 
@@ -35,8 +41,20 @@ def merge_newest(draft: Draft, progress: Progress) -> None:
     quantizer = Quantizer(draft.root, shared, draft.manifest.student.dim)
     with ExitStack() as stack:
         opened = [stack.enter_context(closing(Segment(draft.root, record, quantizer))) for record in tier]
-        merged = copy_segment(draft.root, draft.new_segment(), living(opened), shared, progress)
-    draft.segments[start:] = [merged]
+        parts = living(opened)
+        if sum(record.live_tokens for record in tier) > OUTGROWN * shared.tokens:
+            draft.segments[start:] = [retrained(draft, parts, shared.codec.bits, progress)]
+        else:
+            draft.segments[start:] = [copy_segment(draft.root, draft.new_segment(), parts, shared, progress)]
+
+
+def retrained(draft: Draft, parts: Sequence[Part], bits: int, progress: Progress) -> SegmentRecord:
+    """Write the kept passages of segments into a new one, with a quantiser of its own, trained on them."""
+    new = NewQuantizer(draft.new_quantizer(), bits)
+    source = StoredSource(draft.manifest.student.spec, parts)
+    written = write_segment(draft.root, draft.new_segment(), source, lambda _: new, progress)
+    draft.quantizers.append(written.quantizer)
+    return written.record
 
 
 def _first_of_tier(segments: Sequence[SegmentRecord]) -> int:
