@@ -218,6 +218,14 @@ def faiss_rabitq(collection: Collection, work: Path) -> None:
         emit(engine=f"FAISS RaBitQfs {nprobe}:{nearest}:{rescored}", bytes=round(size, 1), **figures)
 
 
+def share_centroids(collection: Collection, work: Path) -> None:
+    """Write the centroids and cells of our 4-bit snapshot, for a peer that is to have the same ones."""
+    with Snapshot.open(snapshot_of(collection, 4, work)) as snapshot:
+        (segment,) = snapshot.segments
+        np.save(work / "centroids.npy", segment.quantizer.turn_back(segment.quantizer.centroids))
+        np.save(work / "cells.npy", segment.cells)
+
+
 def other(collection: Collection, name: str, python: str, work: Path, vectors: Path) -> None:
     """Run a peer's script in the environment that it is installed in; it prints one JSON line a setting."""
     if not Path(python).exists():
@@ -225,7 +233,7 @@ def other(collection: Collection, name: str, python: str, work: Path, vectors: P
         return
     script = Path(__file__).parent / "peers" / f"{name}.py"
     done = subprocess.run(
-        [python, str(script), str(vectors), str(len(collection)), str(work / f"{name}-{len(collection)}")],
+        [python, str(script), str(vectors), str(len(collection)), str(work), str(len(collection.queries))],
         capture_output=True,
         text=True,
         check=False,
@@ -268,6 +276,8 @@ def main() -> None:
     if options.peers:
         exact_torch(collection)
         faiss_rabitq(collection, options.work)
+    if options.peer:
+        share_centroids(collection, options.work)
     for name, python in options.peer:
         other(collection, name, python, options.work, options.vectors)
 

@@ -36,24 +36,23 @@ def _compiled(function: _Function) -> _Function:
         return cast(_Function, njit(nogil=True)(function))
 
 
+def _reassociated(function: _Function) -> _Function:
+    """Compile what other kernels call, and let sums be split over vector lanes: the same way for equal lengths."""
+    return cast(_Function, njit(nogil=True, fastmath={"reassoc", "contract"})(function))
+
+
 # Each passage's codes lie together, but passages lie anywhere: ask for a few rows ahead.
 _ROWS_AHEAD = 16
 _CELLS_AHEAD = 4
 _CACHE_LINE = 64
 
 
-@_compiled
+@_reassociated
 def _scale_to_one(vector: Any) -> None:
-    """Scale a vector (dim,) float32 to length 1, in four interleaved sums that a compiler may not make by itself."""
-    a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-    for column in range(0, len(vector) - len(vector) % 4, 4):
-        a += vector[column] * vector[column]
-        b += vector[column + 1] * vector[column + 1]
-        c += vector[column + 2] * vector[column + 2]
-        d += vector[column + 3] * vector[column + 3]
-    for column in range(len(vector) - len(vector) % 4, len(vector)):
-        a += vector[column] * vector[column]
-    total = (a + b) + (c + d)
+    """Scale a vector (dim,) float32 to length 1."""
+    total = np.float32(0)
+    for column in range(len(vector)):
+        total += vector[column] * vector[column]
     if total > 0:
         scale = np.float32(1) / np.sqrt(total)
         for column in range(len(vector)):
@@ -91,7 +90,13 @@ def decode_products(
     stride = tables.shape[2] * 4
     step = tables.shape[1] * stride
     base, middles, target = tables.ctypes.data, centroids.ctypes.data, out.ctypes.data
+    source = codes.ctypes.data
     for i in range(len(rows)):
+        if i + _ROWS_AHEAD < len(rows):
+            soon = source + rows[i + _ROWS_AHEAD] * codes.shape[1]
+            for line in range(0, codes.shape[1], _CACHE_LINE):
+                prefetch(soon + line)
+            prefetch(cells.ctypes.data + rows[i + _ROWS_AHEAD] * cells.itemsize)
         if i + _CELLS_AHEAD < len(rows):
             soon = middles + np.int64(cells[rows[i + _CELLS_AHEAD]]) * dim * 4
             for line in range(0, 4 * dim, _CACHE_LINE):
@@ -117,9 +122,14 @@ def decode_scalars(
     length 1.
     """
     dim = out.shape[1]
-    middles = centroids.ctypes.data
+    source, middles = codes.ctypes.data, centroids.ctypes.data
     own = np.empty(dim, np.uint8)
     for i in range(len(rows)):
+        if i + _ROWS_AHEAD < len(rows):
+            soon = source + rows[i + _ROWS_AHEAD] * codes.shape[1]
+            for line in range(0, codes.shape[1], _CACHE_LINE):
+                prefetch(soon + line)
+            prefetch(cells.ctypes.data + rows[i + _ROWS_AHEAD] * cells.itemsize)
         if i + _CELLS_AHEAD < len(rows):
             soon = middles + np.int64(cells[rows[i + _CELLS_AHEAD]]) * dim * 4
             for line in range(0, 4 * dim, _CACHE_LINE):
@@ -266,21 +276,44 @@ def visit_lists(
 
 
 @_compiled
+def narrow_table(table: Any, out: Any) -> float:
+    """Round a score table to bytes and return what a unit of them is worth.
+
+    Shapes: table (lists, width) float32, out (lists, width) uint8. One scale for all query tokens, so that bytes add
+    up; a byte a score keeps the table in a core's cache.
+    """
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    for row in range(len(table)):
+        for lane in range(table.shape[1]):
+            low = min(low, table[row, lane])
+            high = max(high, table[row, lane])
+    step = max((high - low) / np.float32(255), np.float32(1e-30))
+    scale = np.float32(1) / step
+    for row in range(len(table)):
+        for lane in range(table.shape[1]):
+            out[row, lane] = np.uint8((table[row, lane] - low) * scale + np.float32(0.5))
+    return float(step)
+
+
+@_compiled
 def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, tokens: int, scores: Any) -> None:
     """Score passages by MaxSim over the centroids of their tokens instead of the tokens.
 
-    Shapes: passages (n,) int64, table (lists, width) float32, scores (n,) float32.
+    Shapes: passages (n,) int64, table (lists, width) uint8 of `narrow_table`, scores (n,) float32, in its units.
     """
     width = table.shape[1]
-    best = np.empty(width, np.float32)
+    best = np.empty(width, np.uint8)
     for i in range(len(passages)):
-        best[:] = -np.inf
+        if i + 2 < len(passages):
+            soon = cells.ctypes.data + offsets[passages[i + 2]] * cells.itemsize
+            prefetch(soon)
+            prefetch(soon + _CACHE_LINE)
+        best[:] = 0
         for row in range(offsets[passages[i]], offsets[passages[i] + 1]):
             cell = cells[row]
             for lane in range(width):
-                value = table[cell, lane]
-                best[lane] = value if value > best[lane] else best[lane]
-        total = np.float32(0)
+                best[lane] = max(best[lane], table[cell, lane])
+        total = np.int64(0)
         for lane in range(tokens):
             total += best[lane]
         scores[i] = total

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from drdecr.index.kernels import add_maxsim, lane_products
+from drdecr.index.kernels import add_maxsim, lane_products, narrow_table
 from drdecr.index.lanes import LANES, MAX_REGISTERS
 from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import Segment
 
-# Decoded tokens that are scored at a time: at 128 dimensions 1 MiB, which stays in a core's cache.
-_BLOCK_TOKENS = 2048
+# Decoded tokens that are scored at a time: at 128 dimensions 256 KiB, which stays in a core's own cache.
+_BLOCK_TOKENS = 512
+_KEPT_TOKENS = 4096
+_scratch = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class QueryLanes:
     sentence_scale: float
     _blocks: dict[int, list[LaneBlock]] = field(default_factory=dict)
     _tables: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    _narrow: dict[int, tuple[NDArray[np.uint8], float]] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -53,6 +57,14 @@ class QueryLanes:
         if id(quantizer) not in self._tables:
             self._tables[id(quantizer)] = products(quantizer.centroids, self.blocks(quantizer))
         return self._tables[id(quantizer)]
+
+    def narrow_table(self, quantizer: Quantizer) -> tuple[NDArray[np.uint8], float]:
+        """Return the same table in bytes, above its least score, and what a unit is worth."""
+        if id(quantizer) not in self._narrow:
+            table = self.table(quantizer)
+            narrow = np.empty(table.shape, np.uint8)
+            self._narrow[id(quantizer)] = narrow, narrow_table(table, narrow)
+        return self._narrow[id(quantizer)]
 
 
 def query_lanes(
@@ -93,15 +105,26 @@ def relevance(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) 
     scores = np.zeros(len(passages), np.float64)
     lengths = segment.offsets[passages + 1] - segment.offsets[passages]
     ends = np.cumsum(lengths)
+    room = _decoded_room(int(max(lengths.max(initial=0), _BLOCK_TOKENS)), segment.quantizer.stored_dim)
     start = 0
     while start < len(passages):
         reached = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, reached + _BLOCK_TOKENS, side="right")))
-        vectors, bounds = segment.turned_tokens_of(passages[start:stop])
+        vectors, bounds = segment.turned_tokens_of(passages[start:stop], room)
         for block in query.blocks(segment.quantizer):
             add_maxsim(vectors, bounds, block.vectors, block.lanes, block.used, scores[start:stop])
         start = stop
     return scores + sentence_scores(segment, query, passages)
+
+
+def _decoded_room(tokens: int, dim: int) -> NDArray[np.float32]:
+    """Return this thread's memory for decoded tokens; fresh memory would cost a page fault every few tokens."""
+    held: NDArray[np.float32] | None = getattr(_scratch, "decoded", None)
+    if held is None or held.size < tokens * dim:
+        held = np.empty(tokens * dim, np.float32)
+        if tokens <= _KEPT_TOKENS:
+            _scratch.decoded = held
+    return held[: tokens * dim].reshape(tokens, dim)
 
 
 def sentence_scores(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -110,7 +133,7 @@ def sentence_scores(segment: Segment, query: QueryLanes, passages: NDArray[np.in
     if query.sentence is None:
         return scores
     blocks = lane_blocks(query.sentence[None, :])
-    for start in range(0, len(passages), _BLOCK_TOKENS // 2):
-        part = passages[start : start + _BLOCK_TOKENS // 2]
+    for start in range(0, len(passages), _BLOCK_TOKENS):
+        part = passages[start : start + _BLOCK_TOKENS]
         scores[start : start + len(part)] = products(segment.sentences_of(part), blocks)[:, 0]
     return scores * query.sentence_scale

@@ -95,12 +95,17 @@ class Segment:
         vectors, bounds = self.turned_tokens_of(passages)
         return self.quantizer.turn_back(vectors), bounds
 
-    def turned_tokens_of(self, passages: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Decode tokens as `tokens_of` does, but leave them in the quantiser's space, (tokens, stored_dim)."""
+    def turned_tokens_of(
+        self, passages: NDArray[np.int64], room: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Decode tokens as `tokens_of` does, but leave them in the quantiser's space, (tokens, stored_dim).
+
+        `room` (at least so many tokens, stored_dim) takes them, if given.
+        """
         count = int((self.offsets[passages + 1] - self.offsets[passages]).sum())
         rows, bounds = np.empty(count, np.int64), np.empty(len(passages) + 1, np.int64)
         rows_of(passages, self.offsets, rows, bounds)
-        vectors = np.empty((count, self.quantizer.stored_dim), np.float32)
+        vectors = np.empty((count, self.quantizer.stored_dim), np.float32) if room is None else room[:count]
         self.quantizer.codec.decode(self.codes, self.cells, rows, vectors)
         return vectors, bounds
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from drdecr.index.kernels import best_lists, decode_halves
+from drdecr.index.kernels import best_lists, decode_halves, narrow_table, score_by_cells
 from drdecr.index.score import lane_blocks, products
 
 
@@ -47,3 +47,19 @@ def test_best_lists_are_those_of_a_stable_sort(lists: int, count: int) -> None:
     expected = np.argsort(-table[:, :10], axis=0, kind="stable")[:count].T
     assert np.array_equal(found, expected)
     assert np.array_equal(scores, np.take_along_axis(table.T[:10], expected, axis=1))
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 40.0])
+def test_scores_from_a_byte_table_lie_within_its_rounding(spread: float) -> None:
+    rng = np.random.default_rng(3)
+    table = (spread * rng.standard_normal((50, 16)) - 7).astype(np.float32)
+    offsets = np.array([0, 5, 5, 30, 31], np.int64)
+    cells = rng.integers(0, 50, 31).astype(np.uint16)
+    narrow, scores = np.empty(table.shape, np.uint8), np.empty(3, np.float32)
+    step = narrow_table(table, narrow)
+    passages = np.array([0, 2, 3], np.int64)
+    score_by_cells(passages, offsets, cells, narrow, 11, scores)
+    low = table.min()
+    for found, passage in zip(scores, passages, strict=True):
+        own = table[cells[offsets[passage] : offsets[passage + 1]], :11]
+        assert step * found == pytest.approx(float((own.max(axis=0) - low).sum()), abs=11 * step)
