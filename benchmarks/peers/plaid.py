@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from colbert.indexing.codecs.residual import ResidualCodec
 from colbert.infra.config import ColBERTConfig
+from colbert.modeling.colbert import ColBERT
 from colbert.search.index_storage import IndexScorer
 from colbert.search.strided_tensor import StridedTensor
 
@@ -56,10 +57,11 @@ def make_scorer(vectors: Path, passages: int, work: Path) -> tuple[IndexScorer, 
     lengths = torch.from_numpy(np.bincount(pairs // passages, minlength=lists))
     scorer = IndexScorer.__new__(IndexScorer)
     IndexScorer.try_load_torch_extensions(False)
+    ColBERT.try_load_torch_extensions(False)
     scorer.use_gpu = False
     scorer.codec = codec
     scorer.embeddings = ResidualCodec.Embeddings(codes, residuals)
-    scorer.doclens = torch.from_numpy(np.diff(offsets)).to(torch.int32)
+    scorer.doclens = torch.from_numpy(np.diff(offsets))
     scorer.offsets = torch.from_numpy(offsets)
     scorer.ivf = StridedTensor(torch.from_numpy((pairs % passages).astype(np.int32)), lengths, use_gpu=False)
     size = residuals.numel() + 4 * tokens + 4 * len(pairs) + 4 * passages + 2 * centroids.numel()
