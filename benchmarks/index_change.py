@@ -182,8 +182,9 @@ def main() -> int:
         for number in options.scenarios:
             name = list(SCENARIOS)[number]
             states = run(name, collection, Path(home), options.bits, params)
-            lost = states["fresh"]["recall_at_10"] - states["changed"]["recall_at_10"]
-            reached[f"lost recall: {name}"] = round(lost, 4)
+            for state in ("changed", "compacted"):
+                lost = states["fresh"]["recall_at_10"] - states[state]["recall_at_10"]
+                reached[f"lost recall, {state}: {name}"] = round(lost, 4)
     return check(reached, options.require) if options.require else 0
 
 

@@ -46,7 +46,8 @@ TOMBSTONES = "tombstones"
 KEPT = 3
 """Earlier generations that a change keeps; they cost a manifest and the tombstones each."""
 
-_SWEPT = (QUANTIZERS, SEGMENTS, TOMBSTONES, GENERATIONS)
+# Manifests first: an earlier generation that goes is gone before its files are.
+_SWEPT = (GENERATIONS, QUANTIZERS, SEGMENTS, TOMBSTONES)
 
 
 @dataclass(slots=True)
@@ -181,6 +182,8 @@ def sweep(root: Path, *, keep: int | None = None) -> int:
                     path.rmdir()
             elif path.relative_to(root).as_posix() not in needed:
                 freed += _remove(path)
+        if top == GENERATIONS and (root / top).is_dir():
+            sync_directory(root / top)
     return freed
 
 

@@ -29,9 +29,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from changing import ENCODER, exact_hits, passage_file, texts_of
+from changing import ENCODER, passage_file
 
 from drdecr.errors import ResourceError, SnapshotError
+from drdecr.index import EXACT, Snapshot
 from drdecr.index.manifest import MANIFEST, read_manifest
 from indexer.build import build
 from indexer.change import add, delete, rollback
@@ -43,7 +44,7 @@ from indexer.merge import merge
 TEXTS = {f"p{i}": f"word{i} word{i + 1} all things" for i in range(8)}
 MORE = {"p3": "word3 replaced", "x": "a kettle", "y": "a pot of all things"}
 IDS = [*TEXTS, *MORE, "z"]
-QUERIES = ["all things", "word3 kettle"]
+QUERIES = ENCODER.encode(["all things", "word3 kettle"], "query")
 _PROGRAMS = ("indexer/", "drdecr/index/")
 
 Stamp = tuple[int, int, int]
@@ -121,7 +122,11 @@ DIED, FULL = 77, 78
 
 def state_of(snapshot: Path) -> State:
     """Return what a snapshot holds and answers."""
-    return texts_of(snapshot, IDS), exact_hits(snapshot, QUERIES)
+    with Snapshot.open(snapshot) as opened:
+        texts = {each: passage.text for each, passage in opened.passages(IDS).items()}
+        return texts, [
+            sorted((hit.id, round(hit.score, 4)) for hit in hits) for hits in opened.search(QUERIES, 100, EXACT)
+        ]
 
 
 def remains(snapshot: Path) -> set[str]:
@@ -256,7 +261,7 @@ def fill_the_disk(lab: Lab, kills: int) -> dict[str, Any]:
     outcomes: Counter[str] = Counter()
     for number in range(kills):
         lab.restore()
-        size = 64 << number
+        size = 64 << (2 * number)
         if lab.run(lambda size=size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))):
             outcomes["failed"] += 1
             assert remains(lab.copy) == set()

@@ -19,7 +19,7 @@ CHANGES = ("add", "delete", "rollback", "compact", "retrain", "merge", "replace"
 
 @pytest.mark.parametrize("changes", [CHANGES[:3], CHANGES[3:]], ids=" ".join)
 def test_killed_change_is_there_whole_or_not_at_all(changes: tuple[str, ...]) -> None:
-    options = ("--kills", "13", "--power-loss", "--random", "6", "--full-disk", "10")
+    options = ("--kills", "10", "--power-loss", "--random", "5", "--full-disk", "5")
     # One thread: a child that is forked while others hold locks would wait for ever.
     done = subprocess.run(
         [sys.executable, str(LAB), *changes, *options],
@@ -32,5 +32,5 @@ def test_killed_change_is_there_whole_or_not_at_all(changes: tuple[str, ...]) ->
     reports = [json.loads(line) for line in done.stdout.splitlines()]
     assert [report["change"] for report in reports] == list(changes)
     for report in reports:
-        assert report["steps"]["kills"] == 26 and report["random"]["kills"] == 6
+        assert report["steps"]["kills"] == 20 and report["random"]["kills"] == 5
         assert report["full_disk"]["failed"] > 0

@@ -21,6 +21,7 @@ from drdecr.index import EXACT, SearchParams, Snapshot
 from drdecr.index.manifest import read_manifest
 from indexer.build import build, build_from_vectors
 from indexer.change import ChangeReport, add, add_vectors, delete, rollback
+from indexer.drift import drift_of
 from indexer.generations import changed_snapshot
 from indexer.lock import writer_lock
 
@@ -240,6 +241,17 @@ def test_many_small_additions_leave_few_segments(snapshot: Path) -> None:
         assert report.segments <= 4
     assert texts_of(snapshot, [f"x{i}" for i in range(20)]) == {f"x{i}": f"word{i} kettle" for i in range(20)}
     everything = TEXTS | {f"x{i}": f"word{i} kettle" for i in range(20)}
+    assert exact_hits(snapshot, QUERIES) == exact_hits(fresh(snapshot, everything), QUERIES)
+
+
+def test_quantiser_grows_with_what_is_added(snapshot: Path) -> None:
+    everything = dict(TEXTS)
+    for i in range(12):
+        more = {f"x{i}-{j}": f"word{i} other{j}" for j in range(5)}
+        added(snapshot, more)
+        everything |= more
+        assert drift_of(read_manifest(snapshot)).growth <= 2.5
+    assert read_manifest(snapshot).quantizers[0].directory != "quantizers/000001"
     assert exact_hits(snapshot, QUERIES) == exact_hits(fresh(snapshot, everything), QUERIES)
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -121,6 +125,50 @@ def test_reader_keeps_the_files_that_compaction_removes(snapshot: Path) -> None:
         assert not (snapshot / "segments/000001").exists()
         hits = old.search(ENCODER.encode(["word5 word6 all things"], "query"), 1, EXACT)[0]
         assert (hits[0].id, old.passages(["p5"])["p5"].text) == ("p5", TEXTS["p5"])
+
+
+READER = """
+import sys
+from pathlib import Path
+from changing import ENCODER
+from drdecr.index import EXACT, Snapshot
+
+path, query, seen = Path(sys.argv[1]), ENCODER.encode(["kettle"], "query"), []
+while not (path.parent / "stop").exists():
+    with Snapshot.open(path) as opened:
+        hits = opened.search(query, 50, EXACT)[0]
+        assert len(hits) == 12 and {"p3", "z"} <= {hit.id for hit in hits}, hits
+        found = opened.passages(["p3", "z"])
+    seen.append(found["p3"].text + "|" + found["z"].text)
+    (path.parent / "reading").touch()
+print("\\n".join(dict.fromkeys(seen)))
+"""
+
+
+def test_reader_that_opens_all_the_time_sees_whole_generations(snapshot: Path) -> None:
+    """Every change rewrites `p3` and `z` together: no reader may see one of them old and the other new."""
+    command = [sys.executable, "-c", READER, str(snapshot)]
+    places = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": places}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as reader:
+        while not (snapshot.parent / "reading").exists():
+            assert reader.poll() is None
+            time.sleep(0.01)
+        try:
+            for i in range(12):
+                path = passage_file(snapshot.parent / "d.jsonl", {"p3": f"kettle {i}", "z": f"kettle {i}"})
+                add(snapshot, ENCODER, path, keep=0)
+                compact(snapshot, retrain=i % 4 == 0)
+        finally:
+            (snapshot.parent / "stop").touch()
+            printed, failed = reader.communicate(timeout=60)
+    assert reader.returncode == 0, failed
+    first, *changed = (line.split("|") for line in printed.splitlines())
+    assert first == ["newer kettle", "things"]
+    assert len(changed) > 3
+    assert all(one == other for one, other in changed)
 
 
 def test_much_larger_addition_brings_its_own_quantiser(tmp_path: Path) -> None:

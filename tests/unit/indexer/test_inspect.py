@@ -113,7 +113,7 @@ def test_training_anew_is_advised_where_other_words_are_added(snapshot: Path) ->
     (quantizer,) = manifest.quantizers
     first, second = manifest.segments
     assert first.residual == pytest.approx(0, abs=1e-4) and second.residual is not None and second.residual > 0.3
-    trained = quantizer.model_copy(update={"residual": second.residual / 3})
+    trained = quantizer.model_copy(update={"residual": second.residual / 3, "tokens": 10_000})
     drifted = manifest.model_copy(update={"quantizers": [trained]})
     assert drift_of(drifted).drift == pytest.approx((14 * -1 + 4 * 2) / 18, abs=0.01)
     only_new = drifted.model_copy(update={"segments": [second]})
