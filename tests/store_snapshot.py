@@ -1,0 +1,61 @@
+"""Write the snapshot that later versions must still read: run once for each released format.
+
+Example: python tests/store_snapshot.py tests/stored/format-1
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from fabricated_vectors import WordEncoder
+
+from drdecr.corpus import Passage
+from drdecr.index import EXACT, Snapshot
+from indexer.build import build
+from indexer.change import add, delete
+from indexer.lock import LOCK
+
+ENCODER = WordEncoder(dim=16, sentence_dim=8)
+QUERIES = ("red apple", "blue sky over the sea", "engine of a train", "quiet night")
+SUBJECTS = ("apple", "sky", "train", "night", "engine", "sea")
+COLOURS = ("red", "blue", "quiet", "old")
+
+
+def passages(start: int, stop: int) -> list[Passage]:
+    return [
+        Passage(
+            f"p{n}",
+            f"The {COLOURS[n % 4]} {SUBJECTS[n % 6]} of number {n}.",
+            metadata={"colour": COLOURS[n % 4], "number": n},
+        )
+        for n in range(start, stop)
+    ]
+
+
+def write_jsonl(path: Path, some: list[Passage]) -> Path:
+    lines = (json.dumps({"id": one.id, "text": one.text, "metadata": one.metadata}) for one in some)
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def answers(snapshot: Snapshot) -> list[list[tuple[str, float]]]:
+    hits = snapshot.search(ENCODER.encode(QUERIES, "query"), 5, EXACT)
+    return [[(hit.id, round(hit.score, 4)) for hit in some] for some in hits]
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        build(ENCODER, write_jsonl(Path(folder) / "a.jsonl", passages(0, 24)), out / "snapshot", bits=4)
+        add(out / "snapshot", ENCODER, write_jsonl(Path(folder) / "b.jsonl", passages(24, 30)))
+        delete(out / "snapshot", ("p3", "p25"))
+    (out / "snapshot" / LOCK).unlink()
+    with Snapshot.open(out / "snapshot") as snapshot:
+        (out / "answers.json").write_text(json.dumps(answers(snapshot), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
