@@ -99,6 +99,8 @@ function showAnswer(answer, query, round) {
     return make("div", {}, make("dt", { textContent: stage }), make("dd", {}, `${answer.took_ms[stage].toFixed(2)} ms `, bar));
   }));
   $("hits").replaceChildren(...answer.hits.map((hit) => showHit(hit, query, narrow)));
+  document.title = `${query} · DR.DECR playground`;
+  $("share").hidden = !navigator.clipboard;
   $("nothing").replaceChildren(...(count === 0 ? advise() : []));
 }
 
@@ -119,6 +121,7 @@ function showFailure(failure) {
   if (requestId) lines.push(make("p", {}, "Request id: ", make("code", { textContent: requestId })));
   if (WORTH_RETRYING.has(status)) lines.push(pressable("Try again", () => { $("query").focus(); start(false); }));
   $("status").textContent = "";
+  $("share").hidden = true;
   $("stages").replaceChildren();
   $("hits").replaceChildren();
   $("nothing").replaceChildren();
@@ -148,8 +151,6 @@ function rememberInAddress(query) {
   if (filters.length) asked.set("filter", JSON.stringify(filters));
   const address = `?${asked}`;
   if (address !== location.search) history.pushState(null, "", address);
-  document.title = `${query} · DR.DECR playground`;
-  $("share").hidden = !navigator.clipboard;
 }
 
 function readAddress() {
@@ -173,7 +174,6 @@ async function start(fresh = true) {
     if (fresh) readAddress();
     if (!$("index").value) await loadIndexes();
     if ($("query").value) await search(false);
-    $("share").hidden = !navigator.clipboard || !$("query").value;
   } catch (error) {
     showFailure(error);
   }

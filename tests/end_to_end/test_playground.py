@@ -15,10 +15,11 @@ from service.keys import new_key
 
 CHROMIUM = find_chromium()
 
-from playwright.sync_api import Browser, Page, expect  # noqa: E402 (only where it is installed)
+from playwright.sync_api import Browser, Locator, Page, expect  # noqa: E402 (only where it is installed)
 
 ARABIC = "قطط وكلاب"
-LONG = "Nothing to see. " * 40 + "Zebras graze here. " + "Still nothing. " * 40
+# The tiny student reads 128 tokens, of which a word of letters that it does not know is one.
+LONG = f"{'œ' * 14} " * 40 + "Zebras graze here. " + f"{'œ' * 14} " * 40
 PASSAGES = [
     {"id": "cats", "title": "Cats", "text": "All about cats.", "metadata": {"kind": "animal", "legs": 4}},
     {
@@ -74,7 +75,11 @@ def ask(page: Page, query: str) -> None:
     expect(page.locator("#status")).to_contain_text(f"for {query}")
 
 
-def hit(page: Page, name: str):
+def choice(page: Page, name: str) -> Locator:
+    return page.get_by_role("combobox", name=name)
+
+
+def hit(page: Page, name: str) -> Locator:
     return (
         page.get_by_role("list", name="Passages")
         .get_by_role("listitem")
@@ -88,7 +93,7 @@ def test_results_show_title_score_metadata_marks_and_stages(page: Page):
     expect(first.get_by_role("heading")).to_have_text("Cats")
     expect(first).to_contain_text("score ")
     expect(first.get_by_role("list", name="Metadata")).to_contain_text("legs: 4")
-    expect(first.locator("mark").last).to_contain_text("cats")
+    expect(first.locator("mark").last).to_contain_text("about")
     expect(page.locator("#status")).to_contain_text("6 passages for all about cats")
     assert {"encode", "search", "total"} <= set(page.locator("#stages dt").all_text_contents())
     expect(page).to_have_title("all about cats · DR.DECR playground")
@@ -118,7 +123,7 @@ def test_heat_map_tells_which_piece_met_which(page: Page, service: RunningServic
     (found,) = service.client.post("/v1/indexes/demo/search", json=body).json()["hits"]
     tokens = [token for token in found["explanation"]["tokens"] if token["passage"]]
     ask(page, "cats")
-    page.get_by_label("Show").select_option("heat")
+    choice(page, "Show").select_option("heat")
     pieces = hit(page, found["title"]).get_by_role("list", name="Query pieces").get_by_role("button")
     expect(pieces).to_have_count(len(found["explanation"]["tokens"]))
     for token in tokens:
@@ -140,7 +145,7 @@ def test_long_passage_is_shown_where_it_matches_and_whole_on_request(page: Page)
     expect(found.locator("mark", has_text="Zebras")).to_be_visible()
     assert len(found.locator("p").inner_text()) < 400
     found.get_by_role("button", name="Show all").click()
-    expect(found.locator("p")).to_have_text(LONG)
+    expect(found.locator("p")).to_have_text(LONG.strip())
     expect(found.get_by_role("button", name="Show less")).to_have_attribute("aria-expanded", "true")
     found.get_by_role("button", name="Show less").click()
     assert len(found.locator("p").inner_text()) < 400
@@ -174,17 +179,17 @@ def test_empty_result_says_so_and_offers_a_way_out(page: Page):
 
 def test_link_gives_the_same_search_and_back_the_one_before(page: Page, browser: Browser, service: RunningService):
     ask(page, "all about cats")
-    page.get_by_label("Results").select_option("5")
+    choice(page, "At most").select_option("5")
     expect(page.locator("#hits > li")).to_have_count(5)
-    page.get_by_label("Effort").select_option("thorough")
-    page.get_by_label("Show").select_option("heat")
+    choice(page, "Effort").select_option("thorough")
+    choice(page, "Show").select_option("heat")
     expect(page.locator(".pieces").first).to_be_visible()
     link = page.url
     with opened_page(browser, service.url) as other:
         other.goto(link)
         expect(other.locator(".pieces")).to_have_count(5)
         expect(other.get_by_label("Query, in any language")).to_have_value("all about cats")
-        expect(other.get_by_label("Effort")).to_have_value("thorough")
+        expect(choice(other, "Effort")).to_have_value("thorough")
     ask(page, "moons")
     page.go_back()
     expect(page.locator("#status")).to_contain_text("for all about cats")
@@ -221,7 +226,7 @@ def test_link_to_an_unknown_index_names_those_there_are(page: Page):
     page.goto("/?q=cats&index=absent")
     expect(page.get_by_role("alert")).to_contain_text("There is no such index")
     expect(page.get_by_role("alert")).to_contain_text("demo")
-    page.get_by_label("Index").select_option("demo")
+    choice(page, "Index").select_option("demo")
     expect(page.locator("#hits > li")).to_have_count(6)
 
 
@@ -267,7 +272,7 @@ def test_key_is_asked_for_and_then_used(browser: Browser, tiny_student: Path, sn
 
 
 def test_right_to_left_query_is_laid_out_from_the_right(page: Page):
-    page.get_by_label("Show").select_option("heat")
+    choice(page, "Show").select_option("heat")
     ask(page, ARABIC)
     query = page.get_by_label("Query, in any language")
     assert query.evaluate("node => getComputedStyle(node).direction") == "rtl"
@@ -322,7 +327,7 @@ def test_page_breaks_no_rule_of_accessibility(page: Page, theme: str, show: str)
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
     )
     page.emulate_media(color_scheme=theme)
-    page.get_by_label("Show").select_option(show)
+    choice(page, "Show").select_option(show)
     ask(page, "all about zebras")
     page.locator("#hits button").first.click()
     result = axe.Axe().run(page)
@@ -332,7 +337,7 @@ def test_page_breaks_no_rule_of_accessibility(page: Page, theme: str, show: str)
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_hottest_piece_can_still_be_read(page: Page, theme: str):
     page.emulate_media(color_scheme=theme)
-    page.get_by_label("Show").select_option("heat")
+    choice(page, "Show").select_option("heat")
     ask(page, "cats")
     assert page.locator(".pieces button").first.evaluate(CONTRAST) >= 4.5
 
@@ -367,6 +372,6 @@ def test_chosen_theme_is_kept(page: Page):
 
 def test_narrow_screen_needs_no_sideways_scrolling(page: Page):
     page.set_viewport_size({"width": 320, "height": 640})
-    page.get_by_label("Show").select_option("heat")
+    choice(page, "Show").select_option("heat")
     ask(page, "all about zebras and moons")
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
