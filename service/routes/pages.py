@@ -15,6 +15,10 @@ from fastapi.responses import HTMLResponse
 
 router = APIRouter(include_in_schema=False)
 _PAGES = Path(__file__).parent.parent / "pages"
+_HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
 
 
 @router.get("/")
@@ -28,7 +32,7 @@ async def docs(request: Request) -> HTMLResponse:
 
 
 def _page(html: str) -> HTMLResponse:
-    return HTMLResponse(html, headers={"Content-Security-Policy": content_policy(html)})
+    return HTMLResponse(html, headers={"Content-Security-Policy": content_policy(html), **_HEADERS})
 
 
 def content_policy(html: str) -> str:
@@ -36,7 +40,8 @@ def content_policy(html: str) -> str:
     scripts, styles = (" ".join(_hashes(html, tag)) or "'none'" for tag in ("script", "style"))
     return (
         f"default-src 'none'; script-src {scripts}; style-src {styles}; connect-src 'self'; img-src data:;"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script';"
+        " trusted-types 'none'"
     )
 
 
@@ -47,7 +52,9 @@ def _hashes(html: str, tag: str) -> list[str]:
 
 @cache
 def _read(name: str) -> str:
-    return (_PAGES / name).read_text(encoding="utf-8")
+    """Return a page with the files that its comments name, such as `<!-- hits.js -->`, put in their place."""
+    html = (_PAGES / name).read_text(encoding="utf-8")
+    return re.sub(r"<!-- (\w+\.(?:css|js)) -->", lambda part: (_PAGES / part[1]).read_text(encoding="utf-8"), html)
 
 
 def _list_routes(document: dict[str, Any]) -> str:

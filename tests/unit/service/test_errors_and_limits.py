@@ -136,6 +136,8 @@ def test_defect_is_a_500_that_tells_nothing_but_is_logged_with_its_request_id(lo
 def test_answers_carry_security_headers(client):
     headers = client.post(SEARCH, json={"query": "cat"}).headers
     assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
     assert headers["content-security-policy"].startswith("default-src 'none'")
     assert "access-control-allow-origin" not in headers
 

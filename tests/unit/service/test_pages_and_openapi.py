@@ -10,7 +10,7 @@ import pytest
 import service.app
 from service.routes.pages import content_policy
 
-PAGES = sorted((Path(service.app.__file__).parent / "pages").glob("*.html"))
+FILES = sorted((Path(service.app.__file__).parent / "pages").iterdir())
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
@@ -19,22 +19,47 @@ def test_page_runs_only_its_own_script_and_style(client, path):
     policy = answer.headers["content-security-policy"]
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert "unsafe" not in policy
+    sources = dict(part.split(maxsplit=1) for part in policy.split("; "))
     for tag in ("script", "style"):
-        for block in re.findall(rf"<{tag}>(.*?)</{tag}>", answer.text, flags=re.DOTALL):
-            digest = base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()
-            assert f"{tag}-src 'sha256-{digest}'" in policy
+        blocks = re.findall(rf"<{tag}>(.*?)</{tag}>", answer.text, flags=re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(block.encode()).digest()).decode() for block in blocks]
+        assert sources[f"{tag}-src"].split() == ([f"'sha256-{digest}'" for digest in digests] or ["'none'"])
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_page_cannot_be_framed_send_forms_or_reach_other_hosts(client, path):
+    headers = client.get(path).headers
+    sources = dict(part.split(maxsplit=1) for part in headers["content-security-policy"].split("; "))
+    for name in ("default-src", "base-uri", "form-action", "frame-ancestors", "trusted-types"):
+        assert sources[name] == "'none'"
+    assert (sources["connect-src"], sources["require-trusted-types-for"]) == ("'self'", "'script'")
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    assert "camera=()" in headers["permissions-policy"]
+
+
+def test_playground_holds_every_file_that_it_is_made_of(client):
+    html = client.get("/").text
+    assert "<!--" not in html
+    for file in FILES:
+        if file.suffix in (".js", ".css"):
+            assert file.read_text(encoding="utf-8") in html
 
 
 def test_script_that_the_page_does_not_hold_is_not_allowed():
     assert "script-src 'none'" in content_policy("<style>p {}</style>")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_page_needs_no_other_host_and_no_inline_attribute(page):
-    html = page.read_text(encoding="utf-8")
-    assert not re.search(r"(?:src|href|url\(|@import|fetch\()\s*[=(]?\s*[\"'`]?(?:https?:)?//", html)
-    assert not re.search(r"\s(?:on[a-z]+|style)=", html)
-    assert 'lang="en"' in html
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_page_needs_no_other_host_and_no_inline_attribute(file):
+    text = file.read_text(encoding="utf-8")
+    assert not re.search(r"(?:src|href|url\(|@import|fetch\()\s*[=(]?\s*[\"'`]?(?:https?:)?//", text)
+    assert not re.search(r"\s(?:on[a-z]+|style)=", text)
+    assert "innerHTML" not in text
+    assert file.suffix != ".html" or 'lang="en"' in text
 
 
 def test_playground_offers_a_query_in_each_language(client):
