@@ -84,13 +84,19 @@ class PassageWriter:
 
 
 class PassageStore:
-    """Reads passages by id or position. Safe to share between threads."""
+    """Reads passages by id or position. Safe to share between threads.
+
+    Raises: SnapshotCorruptError for a file that is not there or cannot be read.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
         uri = path.absolute().as_uri() + "?mode=ro&immutable=1"
-        self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        try:
+            self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        except sqlite3.Error as problem:
+            raise SnapshotCorruptError(f"{path} cannot be opened ({problem}); run `drdecr index verify`") from None
 
     def close(self) -> None:
         self._connection.close()

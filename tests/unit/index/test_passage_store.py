@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drdecr.corpus import Passage
+from drdecr.errors import SnapshotCorruptError
 from drdecr.index.passages import PassageStore, PassageWriter, pack_spans, unpack_spans
 
 OFFSET = st.integers(0, 2**30)
@@ -72,3 +73,8 @@ def test_second_passage_with_an_id_is_refused(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.IntegrityError):
         writer.add([Passage("same", "a"), Passage("same", "b")])
     writer.close()
+
+
+def test_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SnapshotCorruptError, match=r"passages\.sqlite cannot be opened"):
+        PassageStore(tmp_path / "passages.sqlite")
