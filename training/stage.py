@@ -102,7 +102,9 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
         trainer.train(resume_from_checkpoint=last_whole_checkpoint(checkpoints))
     interpolate(model, load_model(inputs.student, device=None), stage.interpolate)
     if stage.refit_projection:
-        refit_projection(model, [row for some in rows.values() for row in some[:_REFIT_ROWS]])
+        shown = [row for some in rows.values() for row in some[:_REFIT_ROWS]]
+        with mixed(bfloat16=inputs.bfloat16):
+            refit_projection(model, shown)
     save_student(model, inputs.student, product)
     write_json(folder / "done.json", {"steps": steps, "history": trainer.state.log_history})
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -18,6 +18,7 @@ from drdecr.encoder.ngram_stream import NgramStream
 from drdecr.encoder.settings import StudentSettings, write_settings
 from drdecr.encoder.two_stream import TwoStreamEncoder
 from drdecr.encoder.unigram import BEGIN, END, PADDING, UNKNOWN
+from training.precision import mixed
 from training.transfer import use_multilingual
 from training.transfer.english import EnglishEncoder
 from training.transfer.projection import fit_projection
@@ -37,11 +38,12 @@ def assemble_base(
     dim: int = 128,
     sentence_weight: float = SENTENCE_WEIGHT,
     name: str = NAME,
+    bfloat16: bool = False,
 ) -> Path:
     """Write the untrained student into `out`.
 
     The projection to `dim` is fitted to the token features of `sample`: some hundreds of texts in the languages of
-    interest, each with its English.
+    interest, each with its English; with `bfloat16`, in mixed precision.
     """
     tokenizer = use_multilingual.read_tokenizer(multilingual_wheel)
     stream, ngram_config = use_multilingual.read_stream(multilingual_wheel)
@@ -57,16 +59,18 @@ def assemble_base(
     encoder.ngram = stream
     load_context(encoder, english, transfer_vocabulary(tokenizer, stream, english))
     encoder.eval()
+    with mixed(bfloat16=bfloat16):
+        fitted = fit_projection(
+            token_features(encoder, [foreign for foreign, _ in sample]),
+            token_features(encoder, [english_text for _, english_text in sample]),
+            dim,
+        )
     projection = Dense(
         encoder.get_embedding_dimension(),
         dim,
         bias=False,
         activation_function=nn.Identity(),
-        init_weight=fit_projection(
-            token_features(encoder, [foreign for foreign, _ in sample]),
-            token_features(encoder, [english_text for _, english_text in sample]),
-            dim,
-        ),
+        init_weight=fitted,
         module_input_name="token_embeddings",
     )
     student = MultiVectorEncoder(
@@ -150,5 +154,5 @@ def token_features(encoder: TwoStreamEncoder, texts: Sequence[str], batch_size: 
     ordered = sorted(texts, key=len)
     for start in range(0, len(ordered), batch_size):
         features: dict[str, Any] = encoder(encoder.preprocess(ordered[start : start + batch_size]))
-        rows.append(features["token_embeddings"][features["attention_mask"].bool()])
+        rows.append(features["token_embeddings"][features["attention_mask"].bool()].float())
     return torch.cat(rows)

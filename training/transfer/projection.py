@@ -16,7 +16,8 @@ _CANDIDATES = 1536
 
 def principal_components(features: Tensor, dim: int) -> Tensor:
     """Return the `dim` leading directions of (rows, width) features about the origin: (dim, width)."""
-    directions: Tensor = torch.linalg.eigh(features.T @ features).eigenvectors
+    with torch.autocast(features.device.type, enabled=False):
+        directions: Tensor = torch.linalg.eigh(features.T @ features).eigenvectors
     return directions[:, -dim:].flip(1).T.contiguous()
 
 
