@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= quickstart
-MINUTES ?= 6
+MINUTES ?= 4.5
 PORT ?= 8080
 TORCH ?= torch==2.13.0
 

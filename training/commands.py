@@ -100,7 +100,7 @@ def export(
 @click.command()
 @click.option("--workdir", type=click.Path(path_type=Path), default=Path("quickstart"), show_default=True)
 @click.option(
-    "--minutes", type=click.FloatRange(min=0.1), default=6.0, show_default=True, help="Minutes of training."
+    "--minutes", type=click.FloatRange(min=0.1), default=4.5, show_default=True, help="Minutes of training."
 )
 @click.option("--no-serve", is_flag=True, help="Stop after the evaluation.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=8080, show_default=True)
