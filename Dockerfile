@@ -28,10 +28,11 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install "${TORCH}" && pip ins
 
 FROM source AS install-cpu
 # hadolint ignore=DL3013
-RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu]'
+RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu,otel]'
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
-RUN useradd --uid 10001 --create-home drdecr && mkdir /data && chown drdecr /data
+# A volume that is first mounted at /indexes takes its owner from here.
+RUN useradd --uid 10001 --create-home drdecr && mkdir /data /indexes && chown drdecr /data /indexes
 # numba's compiled kernels go to /tmp, so that the root file system may be read-only.
 ENV PATH=/opt/drdecr/bin:$PATH PYTHONUNBUFFERED=1 NUMBA_CACHE_DIR=/tmp/numba
 WORKDIR /data

@@ -27,6 +27,7 @@ bench: $(VENV)/.demo
 	$(BIN)/drdecr quickstart --workdir $(WORKDIR) --minutes $(MINUTES) --no-serve
 	$(BIN)/python benchmarks/encode_latency.py $(WORKDIR)/student
 	$(BIN)/python benchmarks/http_latency.py --student $(WORKDIR)/student --snapshot $(WORKDIR)/snapshot
+	$(BIN)/python benchmarks/http_load.py --student $(WORKDIR)/student --snapshot $(WORKDIR)/snapshot
 
 clean:
 	rm -rf $(VENV) $(WORKDIR)

@@ -1,5 +1,8 @@
 """Take a student of the embedded kind apart: what each stream, their combination and the projection are worth.
 
+With `--bridge-shares`, also what the bridge is worth: the untrained student's bridge, which has a share of SHARE
+(training/transfer/bridge.py), is scaled to others.
+
 The data directory holds `passages.jsonl.gz` (or `.jsonl`), `queries.LANG.tsv` and `qrels.trec`. Scores are success@1
 and success@10, by exact ranking; `both + sentence` is the untrained student of DESIGN decision 5 at full width.
 
@@ -17,6 +20,7 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+import torch
 from sentence_transformers import MultiVectorEncoder
 
 from drdecr.corpus import Qrels, Query, read_passages, read_qrels, read_queries
@@ -25,6 +29,7 @@ from drdecr.encoder.load import load_encoder
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.encoder.types import Encoded, Encoder, Kind
 from training.evaluation.ranking import relevance
+from training.transfer.bridge import SHARE
 
 System = tuple[str, slice, float]
 
@@ -51,16 +56,20 @@ def main() -> None:
             ("both + sentence, weight 0.5", slice(None), 0.5),
             ("both + sentence, weight 1", slice(None), 1.0),
         ]
-        passages = wide.encode(texts, "passage")
-        for lang, asked in queries.items():
-            encoded = wide.encode([query.text for query in asked], "query")
-            for name, part, weight in systems:
-                scores = relevance(_part(encoded, part), _part(passages, part), weight)
-                rows.setdefault(name, {})[lang] = _success(scores, asked, ids, qrels)
-            assert encoded.sentences is not None and passages.sentences is not None
-            rows.setdefault("sentence vectors", {})[lang] = _success(
-                encoded.sentences @ passages.sentences.T, asked, ids, qrels
-            )
+        for share in options.bridge_shares or [None]:
+            if share is not None:
+                wide.set_bridge_share(share)
+            note = "" if share is None else f", bridge {share:g}"
+            passages = wide.encode(texts, "passage")
+            for lang, asked in queries.items():
+                encoded = wide.encode([query.text for query in asked], "query")
+                for name, part, weight in systems:
+                    scores = relevance(_part(encoded, part), _part(passages, part), weight)
+                    rows.setdefault(name + note, {})[lang] = _success(scores, asked, ids, qrels)
+                assert encoded.sentences is not None and passages.sentences is not None
+                rows.setdefault("sentence vectors", {})[lang] = _success(
+                    encoded.sentences @ passages.sentences.T, asked, ids, qrels
+                )
     student = load_encoder(options.student)
     name = f"student, {student.spec.dim} dimensions, weight {student.spec.sentence_weight:g}"
     rows[name] = _rank(student, texts, queries, ids, qrels)
@@ -82,6 +91,17 @@ class _Features:
             del self._encoder.model[-1]
         width = model[0].get_embedding_dimension()
         self._encoder._spec = replace(self._encoder.spec, dim=width)
+        self._encoder.settings = self._encoder.settings.model_copy(update={"dim": width})
+        self._streams = model[0]
+
+    @torch.no_grad()
+    def set_bridge_share(self, share: float) -> None:
+        """Let the bridge give another share of the piece embeddings than it was fitted with."""
+        streams = self._encoder.model[0]
+        fitted = self._streams
+        streams.bridge.weight.copy_(fitted.bridge.weight * (share / SHARE))
+        weights = fitted.context.embedding.weights
+        streams.context.embedding.weights.copy_(weights * ((1 - share) / (1 - SHARE)))
 
     def encode(self, texts: Sequence[str], kind: Kind) -> Encoded:
         return concatenate([self._encoder.encode(texts[i : i + 512], kind) for i in range(0, len(texts), 512)])
@@ -145,6 +165,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--languages", default="ar,de,es,zh")
     parser.add_argument("--queries", type=int, default=500, help="queries a language")
+    parser.add_argument("--bridge-shares", type=float, nargs="*", help="rank with these shares of the bridge")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -48,7 +49,9 @@ def service(student: Path, snapshot: Path, threads: int | None) -> Iterator[http
     command = [Path(sys.executable).with_name("drdecr"), "serve", "--port", "0", "--student", student]
     command += ["--index", f"bench={snapshot}", *(["--threads", str(threads)] if threads else [])]
     with tempfile.TemporaryFile("w+") as log:
-        process = subprocess.Popen(list(map(str, command)), stderr=log)
+        # Without the cache of query vectors: the same few queries come again and again, and each is to be encoded.
+        environment = os.environ | {"DRDECR_QUERY_CACHE_BYTES": "0"}
+        process = subprocess.Popen(list(map(str, command)), stderr=log, env=environment)
         try:
             yield http.client.HTTPConnection(wait_for_address(process, log), timeout=60)
         finally:

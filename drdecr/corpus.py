@@ -109,6 +109,11 @@ def passage_from_json(line: str) -> Passage:
     return Passage(_identifier(record), text, title or None, metadata)
 
 
+def id_from_json(line: str) -> str:
+    """Read the `id` of one JSON object. Raises: InputError without a place."""
+    return _identifier(_json_object(line))
+
+
 def read_queries(path: str | Path, *, skipped: SkippedLines | None = None) -> Iterator[Query]:
     """Read queries from TSV (`id text`) or JSONL (`id`, `text`, optional `lang`).
 
@@ -138,11 +143,18 @@ def read_queries(path: str | Path, *, skipped: SkippedLines | None = None) -> It
     return _parse_lines(path, parse, skipped)
 
 
-def read_pairs(path: str | Path, *, skipped: SkippedLines | None = None) -> Iterator[ParallelPair]:
-    """Read parallel pairs from TSV: `source English translation`. Raises: InputError."""
+def read_pairs(
+    path: str | Path, *, source: str | None = None, skipped: SkippedLines | None = None
+) -> Iterator[ParallelPair]:
+    """Read parallel pairs from TSV: `source English translation`; `English translation` where `source` is given.
+
+    Raises: InputError.
+    """
 
     def parse(line: str, *, tsv: bool) -> ParallelPair:
         fields = line.split("\t")
+        if source is not None and len(fields) == 2:
+            fields = [source, *fields]
         if len(fields) != 3:
             raise InputError(f"expected 3 tab-separated fields (source, English, translation), found {len(fields)}")
         if not fields[1].strip() or not fields[2].strip():
@@ -213,7 +225,7 @@ def _parse_lines(
 
 def _lines(path: str | Path, skipped: SkippedLines | None = None) -> Iterator[tuple[int, str]]:
     """Yield (1-based number, text without line end) of a plain or gzip file in UTF-8."""
-    with _open(path) as file:
+    with open_bytes(path) as file:
         number = 0
         try:
             while raw := file.readline(MAX_LINE_BYTES + 1):
@@ -244,7 +256,8 @@ def _decode(raw: bytes, number: int) -> str:
         raise InputError(f"not UTF-8 (byte {problem.start + 1} of the line); convert the file to UTF-8") from None
 
 
-def _open(path: str | Path) -> IO[bytes]:
+def open_bytes(path: str | Path) -> IO[bytes]:
+    """Open a file to read, through gzip where it begins as gzip does. Raises: InputError."""
     try:
         file = Path(path).open("rb")  # noqa: SIM115 (the caller closes it)
     except FileNotFoundError:

@@ -8,6 +8,14 @@ DrDecrError
 ├── SnapshotError         a directory that is not a snapshot, or one that cannot be written
 │   ├── SnapshotBusyError     a snapshot that another process is changing
 │   └── SnapshotCorruptError  a snapshot whose bytes differ from its manifest
+├── ServiceError          a service that answered with a problem, or could not be reached
+├── DataDirectoryError    a request that the data directory cannot fulfil as it is now
+│   ├── UnknownNameError      no such index, version, alias or job
+│   ├── NameTakenError        a name that an index or an alias has already
+│   ├── NameInUseError        an index that an alias points at
+│   ├── JobConflictError      a job that is not what the request takes it for, or has ended
+│   └── PreconditionError     an alias that is not in the state that the request asks for
+├── JobCancelledError     a job that is not to be gone on with
 ├── FetchError            data or weights that could not be downloaded or failed their checksum
 └── ResourceError         the machine is in the way: full disk, port in use, missing program or package
 
@@ -58,6 +66,50 @@ class SnapshotBusyError(SnapshotError):
 
 class SnapshotCorruptError(SnapshotError):
     """A snapshot with bytes that its manifest does not vouch for."""
+
+
+class ServiceError(DrDecrError):
+    """An answer of the service other than success, or a job that did not succeed.
+
+    `status` is None where it is not an answer; `code` is stable, and None where no service answered; `request_id` is
+    in the service's log.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, code: str | None = None, request_id: str | None = None
+    ) -> None:
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        super().__init__(message)
+
+
+class DataDirectoryError(DrDecrError):
+    """A request that the data directory cannot fulfil as it is now."""
+
+
+class UnknownNameError(DataDirectoryError):
+    """No such index, version, alias or job."""
+
+
+class NameTakenError(DataDirectoryError):
+    """A name that an index or an alias has already."""
+
+
+class NameInUseError(DataDirectoryError):
+    """An index that an alias points at."""
+
+
+class PreconditionError(DataDirectoryError):
+    """An alias that is not in the state that the request asks for."""
+
+
+class JobConflictError(DataDirectoryError):
+    """A job that is not what the request takes it for, or that has ended."""
+
+
+class JobCancelledError(DrDecrError):
+    """A job that is not to be gone on with, by this worker at least."""
 
 
 class FetchError(DrDecrError):

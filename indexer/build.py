@@ -74,6 +74,11 @@ def build_from_vectors(
     return _build(source, out, bits, force, progress or SILENT, None)
 
 
+def build_from_source(source: Source, out: Path, bits: int, progress: Progress = SILENT) -> BuildReport:
+    """Build a snapshot of a source's passages at `out`, which must not exist. Raises: as `build`."""
+    return _build(source, out, bits, False, progress, None)
+
+
 def _build(
     source: Source, out: Path, bits: int, force: bool, progress: Progress, skipped: SkippedLines | None
 ) -> BuildReport:

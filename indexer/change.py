@@ -21,7 +21,7 @@ from drdecr.index.tombstones import read_live
 from drdecr.index.vector_file import VectorFile
 from indexer.generations import KEPT, Draft, changed_snapshot, earlier_generations
 from indexer.progress import SILENT, Progress
-from indexer.segments import NewQuantizer, write_segment
+from indexer.segments import NewQuantizer, WrittenSegment, write_segment
 from indexer.sources import EncodedFile, Source, VectorSource
 from indexer.tiers import OUTGROWN, merge_newest
 
@@ -136,17 +136,8 @@ def _add(
     started = time.monotonic()
     with changed_snapshot(snapshot, "add", keep=keep) as draft:
         check(draft.manifest)
-        older = len(draft.segments)
-        written = write_segment(snapshot, draft.new_segment(), source, partial(_quantizer_for, draft), progress)
-        replaced = 0
+        written, replaced = _append(draft, source, progress)
         if written.record.passages:
-            draft.segments.append(written.record)
-            if written.quantizer not in draft.quantizers:
-                draft.quantizers.append(written.quantizer)
-            advance = progress.stage("Replacing", written.record.passages, "passages")
-            for ids in ids_of(snapshot, written.record):
-                replaced += len(_bury(draft, ids, older))
-                advance(len(ids))
             merge_newest(draft, progress)
     return report_change(
         draft,
@@ -158,6 +149,32 @@ def _add(
         skipped_lines=0 if skipped is None else skipped.count,
         skipped_messages=[] if skipped is None else skipped.messages,
     )
+
+
+def apply_changes(draft: Draft, source: Source, deletes: Iterable[Sequence[str]], progress: Progress) -> int:
+    """Add a source's passages to a draft and delete others by id; return how many of those were there."""
+    older = len(draft.segments)
+    written, _ = _append(draft, source, progress)
+    deleted = sum(len(_bury(draft, ids, older)) for ids in deletes)
+    if written.record.passages:
+        merge_newest(draft, progress)
+    return deleted
+
+
+def _append(draft: Draft, source: Source, progress: Progress) -> tuple[WrittenSegment, int]:
+    """Write a segment of a source's passages; return it, and how many passages with their ids it replaces."""
+    older = len(draft.segments)
+    written = write_segment(draft.root, draft.new_segment(), source, partial(_quantizer_for, draft), progress)
+    replaced = 0
+    if written.record.passages:
+        draft.segments.append(written.record)
+        if written.quantizer not in draft.quantizers:
+            draft.quantizers.append(written.quantizer)
+        advance = progress.stage("Replacing", written.record.passages, "passages")
+        for ids in ids_of(draft.root, written.record):
+            replaced += len(_bury(draft, ids, older))
+            advance(len(ids))
+    return written, replaced
 
 
 def _bury(draft: Draft, ids: Sequence[str], segments: int) -> dict[str, int]:

@@ -9,7 +9,6 @@ whatever happens to their names; one that is opening it begins again when the ma
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ from drdecr.index.manifest import (
     TombstoneRecord,
     read_manifest,
     record_file,
-    sync_directory,
+    sync_path,
     write_manifest,
 )
 from drdecr.index.segment import OFFSETS
@@ -183,7 +182,7 @@ def sweep(root: Path, *, keep: int | None = None) -> int:
             elif path.relative_to(root).as_posix() not in needed:
                 freed += _remove(path)
         if top == GENERATIONS and (root / top).is_dir():
-            sync_directory(root / top)
+            sync_path(root / top)
     return freed
 
 
@@ -196,20 +195,12 @@ def _make_durable(root: Path, current: Manifest, changed: Manifest) -> None:
     """Write to disk all that the next manifest will name, and keep the current one."""
     written = {root / path for path in changed.paths().keys() - current.paths().keys()}
     for path in written:
-        _sync(path)
+        sync_path(path)
     (root / GENERATIONS).mkdir(exist_ok=True)
     write_manifest(root, current, name=generation_path(current.generation))
     for directory in sorted({parent for path in written for parent in path.parents if parent.is_relative_to(root)}):
-        sync_directory(directory)
-    sync_directory(root)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_path(directory)
+    sync_path(root)
 
 
 def _remove(path: Path) -> int:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from drdecr.errors import ResourceError, SnapshotError, UsageError
-from drdecr.index.manifest import MANIFEST, sync_directory
+from drdecr.index.manifest import MANIFEST, sync_path, sync_tree
 from indexer.lock import writer_lock
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
@@ -45,10 +45,10 @@ def staged_directory(out: Path, *, force: bool) -> Iterator[Path]:
         lock = _lock(partial)
         try:
             yield partial
-            _sync_tree(partial)
+            sync_tree(partial)
             _check_target(out, force=force)
             _put_in_place(partial, out)
-            sync_directory(out.parent)
+            sync_path(out.parent)
         finally:
             if lock is not None:
                 os.close(lock)
@@ -110,19 +110,6 @@ def _exchange(first: Path, second: Path) -> bool:
     if rename is None:
         return False
     return int(rename(_AT_FDCWD, os.fsencode(first), _AT_FDCWD, os.fsencode(second), _RENAME_EXCHANGE)) == 0
-
-
-def _sync_tree(directory: Path) -> None:
-    for path in sorted(directory.rglob("*"), reverse=True):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        else:
-            sync_directory(path)
-    sync_directory(directory)
 
 
 @contextmanager

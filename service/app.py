@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,21 +14,26 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from drdecr import __version__
+from service.cursors import PinnedIndexes
+from service.data import ServedData
+from service.deadline import Deadline
 from service.engine import EngineLoader, expected_checks, load_engine
 from service.following import follow
 from service.gate import OPEN_PATHS, Gate
-from service.keys import KeyRing
+from service.key_ring import KeyRing
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem, ProblemBody, from_http_exception, from_validation
 from service.readiness import Readiness
-from service.routes import health, indexes, pages, search, vectors
+from service.routes import aliases, collections, health, indexes, jobs, pages, search, snapshots, uploads, vectors
 from service.schemas import BatchQuery
 from service.searching import warm_up
 from service.settings import Settings
 from service.state import Service
-from service.work import Deadline, WorkQueue
+from service.tracing import Tracing, make_tracing
+from service.work import WorkQueue
 
 log = structlog.get_logger("service.app")
 
@@ -39,16 +45,20 @@ def create_server(
     *,
     load: EngineLoader = load_engine,
     on_failure: Callable[[Exception], None] | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """Make the app. Its lifespan loads the engine in the background, so that `/livez` answers at once.
 
-    `load` makes the engine (a fake in tests); `on_failure` gets the error of a load that failed.
+    `load` makes the engine (a fake in tests); `on_failure` gets the error of a load that failed;
+    `tracing` is told of requests instead of the collector that the settings name.
     """
     metrics = Metrics()
     readiness = Readiness()
     readiness.expect(*expected_checks(settings))
+    tracing = tracing or make_tracing(settings.otlp_endpoint)
     queue = WorkQueue(settings.threads, settings.queue_depth, metrics)
-    service = Service(settings, metrics, readiness, queue)
+    data = None if settings.data is None else ServedData(settings)
+    service = Service(settings, metrics, readiness, queue, PinnedIndexes(settings.cursor_keep_s), tracing, data)
     stopping = asyncio.Event()
 
     async def load_in_background() -> None:
@@ -57,7 +67,10 @@ def create_server(
             # Once the way that requests go, so that the first one pays for no thread and no import.
             warm_ups = [queue.run(Deadline(60_000), warm_up, engine) for _ in range(settings.threads)]
             await asyncio.gather(*warm_ups)
-            service.loaded = engine
+            if service.data is not None:
+                engine = await service.data.opened(engine)
+                readiness.update("data", service.data.summary(engine), ok=True)
+            service.start(engine)
         except Exception as error:
             for check in readiness.checks:
                 if not check.ok:
@@ -67,6 +80,9 @@ def create_server(
             else:
                 on_failure(error)
         else:
+            # What was loaded stays: the collector need not look through it again while requests wait.
+            gc.collect()
+            gc.freeze()
             readiness.open()
             versions = {name: index.snapshot.version for name, index in engine.indexes.items()}
             log.info("ready", indexes=versions)
@@ -80,20 +96,34 @@ def create_server(
         stopping.set()
         await loading
         await asyncio.to_thread(queue.close)
+        await asyncio.to_thread(tracing.close)
+        if data is not None:
+            await asyncio.to_thread(data.close)
 
     app = FastAPI(title="DR.DECR", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    for routes in (search, vectors, indexes, health, pages):
+    for routes in (search, vectors, indexes, collections, aliases, uploads, jobs, snapshots, health, pages):
         app.include_router(routes.router)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
     app.add_middleware(
         Gate,
-        keys=KeyRing(settings.api_key_hashes),
+        keys=KeyRing(settings.api_key_hashes, settings.key_file),
+        key_rate=settings.key_rate,
         max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
         metrics=metrics,
         readiness=readiness,
+        tracing=tracing,
     )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After"],
+        )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

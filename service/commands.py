@@ -27,9 +27,21 @@ def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     metavar="NAME=SNAPSHOT",
     help="A snapshot and the name to search it by; a bare SNAPSHOT is named after its directory. Repeatable.",
 )
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="A directory of indexes and aliases that clients make, fill, build and switch.",
+)
+@click.option("--jobs-url", help="With --data: where jobs are kept, if not in DATA/jobs.sqlite (postgresql://…).")
 @click.option("--host", help="Address to listen on; 127.0.0.1 unless given.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port; 8080 unless given, 0 takes a free one.")
 @click.option("--threads", type=click.IntRange(1, 1_024), help="Queries worked on at once; one a core unless given.")
+@click.option(
+    "--keys",
+    "api_keys_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File of the API keys that `drdecr keys` makes; requests must then bear one.",
+)
 @click.option("--insecure", is_flag=True, default=None, help="Let other machines connect without an API key.")
 @click.option(
     "--new-key",
@@ -42,9 +54,12 @@ def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 def serve(
     student: Path | None,
     index: tuple[str, ...],
+    data: Path | None,
+    jobs_url: str | None,
     host: str | None,
     port: int | None,
     threads: int | None,
+    api_keys_file: Path | None,
     insecure: bool | None,
 ) -> None:
     """Start the HTTP service.
@@ -52,7 +67,15 @@ def serve(
     Example: drdecr serve --student demo/student --index demo=demo/snapshot
     """
     settings = load_settings(
-        student=student, index=index or None, host=host, port=port, threads=threads, insecure=insecure
+        student=student,
+        index=index or None,
+        data=data,
+        jobs_url=jobs_url,
+        host=host,
+        port=port,
+        threads=threads,
+        api_keys_file=api_keys_file,
+        insecure=insecure,
     )
     from service.process import run
 

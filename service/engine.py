@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from drdecr.collections.records import Target
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
-from drdecr.index.backend import Hit, SearchParams, StageTimes
-from drdecr.index.filters import Filter
+from drdecr.index.backend import SearchBackend
 from drdecr.index.manifest import MANIFEST, Manifest
 from drdecr.index.tuning import TUNING
 from service.problems import Problem
@@ -22,13 +22,20 @@ if TYPE_CHECKING:
     from service.settings import IndexSource, Settings
 
 
+class Tokens(Protocol):
+    """One tokenised text: `ids` is all that the encoder reads."""
+
+    @property
+    def ids(self) -> Sized: ...
+
+
 @runtime_checkable
 class StagedEncoder(Encoder, Protocol):
     """An encoder whose two steps can be timed, and batched, apart."""
 
-    def tokenize(self, texts: Sequence[str], kind: Kind) -> Any: ...
+    def tokenize(self, texts: Sequence[str], kind: Kind) -> Sequence[Tokens]: ...
 
-    def encode_tokens(self, tokens: Any) -> Encoded: ...
+    def encode_tokens(self, tokens: Sequence[Any]) -> Encoded: ...
 
 
 class Match(Protocol):
@@ -41,25 +48,10 @@ class Match(Protocol):
     def span(self) -> tuple[int, int] | None: ...
 
 
-class SearchableSnapshot(Protocol):
+class SearchableSnapshot(SearchBackend, Protocol):
     """The part of `drdecr.index.Snapshot` that the service uses; a fake in the unit tests."""
 
-    @property
-    def version(self) -> str: ...
-
     def __len__(self) -> int: ...
-
-    def search(
-        self,
-        queries: Encoded,
-        k: int,
-        params: SearchParams = ...,
-        *,
-        filter: Filter | None = None,
-        times: StageTimes | None = None,
-    ) -> list[list[Hit]]:
-        """Return the best k passages of each query, best first."""
-        ...
 
     def passage(self, passage_id: str) -> Passage | None: ...
 
@@ -76,31 +68,54 @@ class SearchableSnapshot(Protocol):
 class ServedIndex:
     """A snapshot under the name that clients use. A request holds one, and so sees one version only.
 
-    `newer` returns the index of the generation that is on disk now, or None where this is it.
+    `newer` returns the index of the generation that is on disk now, or None where this is it. `version` is what of a
+    data directory it serves, kept open as long as a request holds the index.
     """
 
     name: str
     snapshot: SearchableSnapshot
     newer: Callable[[], ServedIndex | None] = lambda: None
+    version: OpenVersion | None = None
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class OpenVersion:
+    """A version of an index of the data directory, opened once for all its names."""
+
+    target: Target
+    snapshot: SearchableSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """Why a name that exists cannot be searched."""
+
+    status: int
+    code: str
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """The encoder and every index."""
+    """The encoder and every index, and why a name of the data directory is not among them."""
 
-    encoder: Encoder
+    encoder: StagedEncoder
     indexes: Mapping[str, ServedIndex]
+    absent: Mapping[str, Absence] = field(default_factory=dict)
 
     @property
     def spec(self) -> EncoderSpec:
         return self.encoder.spec
 
     def index(self, name: str) -> ServedIndex:
-        """Return an index by its name. Raises: Problem 404."""
+        """Return an index by its name. Raises: Problem 404, or 503 where it cannot be opened."""
         found = self.indexes.get(name)
         if found is None:
+            if (absence := self.absent.get(name)) is not None:
+                headers = {"Retry-After": "30"} if absence.status == 503 else None
+                raise Problem(absence.status, absence.code, absence.detail, headers=headers)
             known = ", ".join(sorted(self.indexes))
-            raise Problem(404, "index_not_found", f"No index {name[:64]!r}; there is {known}.")
+            raise Problem(404, "index_not_found", f"No index {name[:64]!r}; there is {known or 'none yet'}.")
         return found
 
 
@@ -109,7 +124,8 @@ EngineLoader = Callable[["Settings", "Readiness"], Engine]
 
 def expected_checks(settings: Settings) -> list[str]:
     """Return the names of the checks that `load_engine` will set."""
-    return ["encoder", *(f"index:{source.name}" for source in settings.index)]
+    data = [] if settings.data is None else ["data"]
+    return ["encoder", *(f"index:{source.name}" for source in settings.index), *data]
 
 
 def load_engine(settings: Settings, readiness: Readiness) -> Engine:
@@ -119,7 +135,8 @@ def load_engine(settings: Settings, readiness: Readiness) -> Engine:
     """
     from drdecr.encoder.load import load_encoder
 
-    encoder = load_encoder(settings.student, threads=1, backend="onnx")
+    encoder = load_encoder(settings.student, threads=1, backend=settings.encoder)
+    assert isinstance(encoder, StagedEncoder)
     encoder.encode(["warm-up"], "query")
     readiness.update("encoder", f"{encoder.spec.name} {encoder.spec.fingerprint[:12]}", ok=True)
     indexes: dict[str, ServedIndex] = {}

@@ -1,4 +1,4 @@
-"""Follows the snapshots on disk: a newer generation serves without a restart, and without losing a request."""
+"""Follows what changes on disk: it serves without a restart, and without losing a request."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import structlog
 
+from service.data import ServedData
 from service.engine import ServedIndex, describe
 from service.state import Service
 
@@ -18,21 +19,36 @@ RETRY_S = 30.0
 
 
 async def follow(service: Service, stopping: asyncio.Event) -> None:
-    """Look for newer generations every `follow_s` seconds until `stopping` is set.
+    """Look for newer generations, and for changes of the data directory, every `follow_s` seconds until `stopping`.
 
     Requests in flight end on the generation that they began with. What cannot be served is logged, and the old
     generation stays.
     """
     retry_at: dict[str, float] = {}
     while not stopping.is_set():
+        if service.data is not None:
+            await _follow_data(service, service.data)
         for name, index in service.engine.indexes.items():
-            if time.monotonic() >= retry_at.get(name, 0.0) and not await _switch(service, index):
+            if (
+                index.version is None
+                and time.monotonic() >= retry_at.get(name, 0.0)
+                and not await _switch(service, index)
+            ):
                 retry_at[name] = time.monotonic() + RETRY_S
         try:
             async with asyncio.timeout(service.settings.follow_s):
                 await stopping.wait()
         except TimeoutError:
             continue
+
+
+async def _follow_data(service: Service, data: ServedData) -> None:
+    try:
+        await data.follow(service)
+    except Exception as error:
+        # What is served goes on being served.
+        log.error("data directory not followed", error=str(error))
+        service.readiness.update("data", f"not followed: {error}", ok=True)
 
 
 async def _switch(service: Service, index: ServedIndex) -> bool:

@@ -12,17 +12,27 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.keys import KeyRing, TooManyAttemptsError
+from service.deadline import ClientGoneError
+from service.key_ring import KeyRing, TooManyAttemptsError
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem, from_http_exception
+from service.rate_limit import RateLimits
 from service.readiness import Readiness
+from service.scopes import allows, needed_scope
+from service.tracing import SPAN_KEY, Tracing
 
 log = structlog.get_logger("service.request")
 
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/livez", "/readyz", "/health"})
 """Answered without a key: they hold no passage and no figure of use."""
 
+CLIENT_GONE = 499
+"""What logs and metrics show, as other servers do, where nobody was left to answer."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_UPLOAD_PATH = re.compile(r"/v1/indexes/[^/]+/(passages|deletions)")
+"""What is streamed to disk, and may be longer than what is held in memory."""
+
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -48,13 +58,26 @@ class Gate:
     """ASGI middleware around the whole app; also the last resort that turns a defect into a 500."""
 
     def __init__(
-        self, app: ASGIApp, *, keys: KeyRing, max_body_bytes: int, metrics: Metrics, readiness: Readiness
+        self,
+        app: ASGIApp,
+        *,
+        keys: KeyRing,
+        key_rate: float,
+        max_body_bytes: int,
+        max_upload_bytes: int,
+        metrics: Metrics,
+        readiness: Readiness,
+        tracing: Tracing,
     ) -> None:
         self._app = app
         self._keys = keys
+        self._key_rate = key_rate
+        self._limits = RateLimits()
         self._max_body_bytes = max_body_bytes
+        self._max_upload_bytes = max_upload_bytes
         self._metrics = metrics
         self._readiness = readiness
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -63,14 +86,18 @@ class Gate:
         headers = Headers(scope=scope)
         exchange = _Exchange(_request_id(scope))
         scope["request_id"] = exchange.request_id
+        span = scope[SPAN_KEY] = self._tracing.begin(scope["method"], headers)
         answer = self._sender(exchange, send)
         with (
             structlog.contextvars.bound_contextvars(request_id=exchange.request_id),
             self._metrics.in_flight.track_inprogress(),
         ):
             try:
-                await self._authorize(scope["path"], headers.get("authorization", ""))
-                await self._app(scope, self._bounded(headers, receive), answer)
+                await self._authorize(scope["method"], scope["path"], headers.get("authorization", ""))
+                await self._app(scope, self._bounded(scope["path"], headers, receive), answer)
+            except ClientGoneError:
+                exchange.status = CLIENT_GONE
+                self._metrics.refused.labels("client_gone").inc()
             except HTTPException as error:
                 await self._refuse(from_http_exception(error), exchange, answer)
             except Exception:
@@ -80,20 +107,27 @@ class Gate:
                 detail = "The service failed; its log names the cause under this request id."
                 await self._refuse(Problem(500, "internal_error", detail), exchange, answer)
             finally:
-                self._record(scope, exchange)
+                route = self._record(scope, exchange)
+                attributes = {
+                    "http.request.method": scope["method"],
+                    "http.route": route,
+                    "http.response.status_code": exchange.status,
+                    "drdecr.request_id": exchange.request_id,
+                }
+                self._tracing.end(span, attributes)
 
-    async def _authorize(self, path: str, header: str) -> None:
-        if not len(self._keys) or path in OPEN_PATHS:
+    async def _authorize(self, method: str, path: str, header: str) -> None:
+        if not self._keys.required or path in OPEN_PATHS:
             return
         scheme, _, key = header.partition(" ")
         try:
-            identity = await self._keys.identify(key.strip()) if scheme.lower() == "bearer" else None
+            stored = await self._keys.identify(key.strip()) if scheme.lower() == "bearer" else None
         except TooManyAttemptsError:
             self._metrics.refused.labels("key_attempts").inc()
             raise Problem(
                 429, "too_many_attempts", "Too many unknown keys are tried.", headers={"Retry-After": "1"}
             ) from None
-        if identity is None:
+        if stored is None:
             self._metrics.refused.labels("unauthorized").inc()
             raise Problem(
                 401,
@@ -101,12 +135,26 @@ class Gate:
                 "Send a valid API key: Authorization: Bearer KEY.",
                 headers={"WWW-Authenticate": 'Bearer realm="drdecr"'},
             )
-        structlog.contextvars.bind_contextvars(key=identity)
+        structlog.contextvars.bind_contextvars(key=stored.id)
+        needed = needed_scope(method, path)
+        if not allows(stored.scope, needed):
+            self._metrics.refused.labels("forbidden").inc()
+            raise Problem(403, "forbidden", f"This needs a key with the scope {needed}; yours has {stored.scope}.")
+        rate = stored.rate or self._key_rate
+        if rate and (wait_s := self._limits.wait_s(stored.id, rate)):
+            self._metrics.refused.labels("rate_limited").inc()
+            raise Problem(
+                429,
+                "rate_limited",
+                f"This key may send {rate:g} requests a second.",
+                headers={"Retry-After": str(wait_s)},
+            )
 
-    def _bounded(self, headers: Headers, receive: Receive) -> Receive:
+    def _bounded(self, path: str, headers: Headers, receive: Receive) -> Receive:
+        limit = self._max_upload_bytes if _UPLOAD_PATH.fullmatch(path) else self._max_body_bytes
         declared = headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:20]) > self._max_body_bytes:
-            raise self._too_large()
+        if declared.isdecimal() and int(declared[:20]) > limit:
+            raise self._too_large(limit)
         seen = 0
 
         async def bounded() -> Message:
@@ -114,15 +162,15 @@ class Gate:
             message = await receive()
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > self._max_body_bytes:
-                    raise self._too_large()
+                if seen > limit:
+                    raise self._too_large(limit)
             return message
 
         return bounded
 
-    def _too_large(self) -> Problem:
+    def _too_large(self, limit: int) -> Problem:
         self._metrics.refused.labels("body_too_large").inc()
-        return Problem(413, "body_too_large", f"The body is larger than {self._max_body_bytes} bytes; split it.")
+        return Problem(413, "body_too_large", f"The body is larger than {limit} bytes; split it.")
 
     def _sender(self, exchange: _Exchange, send: Send) -> Send:
         async def answer(message: Message) -> None:
@@ -147,10 +195,11 @@ class Gate:
         await answer({"type": "http.response.start", "status": problem.status_code, "headers": raw})
         await answer({"type": "http.response.body", "body": body})
 
-    def _record(self, scope: Scope, exchange: _Exchange) -> None:
+    def _record(self, scope: Scope, exchange: _Exchange) -> str:
+        """Count and log a request; returns its route."""
         took_s = time.perf_counter() - exchange.began
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        route = getattr(scope.get("route"), "path", "unmatched")
+        route = str(getattr(scope.get("route"), "path", "unmatched"))
         self._metrics.requests.labels(method, route, exchange.status).inc()
         self._metrics.request_seconds.labels(method, route).observe(took_s)
         write = log.debug if scope["path"] in OPEN_PATHS or route == "/metrics" else log.info
@@ -162,6 +211,7 @@ class Gate:
             took_ms=round(took_s * 1_000, 3),
             **({} if exchange.finished else {"unfinished": True}),
         )
+        return route
 
 
 def _request_id(scope: Scope) -> str:

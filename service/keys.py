@@ -1,27 +1,34 @@
-"""API keys: made here, stored as scrypt hashes, checked in constant time."""
+"""API keys: made here, stored as scrypt hashes with what they may do, checked in constant time."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import re
 import secrets
-from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-_KEY = re.compile(r"drdecr_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
-_HASH = re.compile(r"([0-9a-f]{8}):scrypt:(\d{1,8}):(\d{1,3}):(\d{1,3}):([0-9a-f]{32}):([0-9a-f]{64})")
+KEY = re.compile(r"drdecr_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
+_HASH = re.compile(
+    r"([0-9a-f]{8}):scrypt:(\d{1,8}):(\d{1,3}):(\d{1,3}):([0-9a-f]{32}):([0-9a-f]{64})"
+    r"(?::(read|write|admin)(?::(\d{1,6}))?)?"
+)
 _COST, _BLOCK, _PARALLEL = 2**14, 8, 1
 _MAX_MEMORY_BYTES = 256 * 2**20
-_MAX_WAITING = 8
-_MAX_REFUSED = 1_024
+
+
+Scope = Literal["read", "write", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+"""Each may do all that those before it may."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyHash:
-    """A key as it is stored: its public id and the scrypt hash of the whole key."""
+    """A key as it is stored: its public id, the scrypt hash of the whole key, and what it may do.
+
+    `rate` is the requests a second that it may send; 0 leaves that to the service's own limit.
+    """
 
     id: str
     cost: int
@@ -29,22 +36,35 @@ class KeyHash:
     parallel: int
     salt: bytes
     digest: bytes
+    scope: Scope = "read"
+    rate: int = 0
 
     @classmethod
     def parse(cls, text: str) -> KeyHash:
-        """Read `id:scrypt:cost:block:parallel:salt:digest`. Raises: ValueError."""
+        """Read `id:scrypt:cost:block:parallel:salt:digest[:scope[:rate]]`; no scope is read. Raises: ValueError."""
         match = _HASH.fullmatch(text)
         if match is None:
-            raise ValueError("not a key hash; `drdecr serve --new-key` prints one")
-        identity, cost, block, parallel, salt, digest = match.groups()
-        parsed = cls(identity, int(cost), int(block), int(parallel), bytes.fromhex(salt), bytes.fromhex(digest))
+            raise ValueError("not a key hash; `drdecr keys create` prints one")
+        identity, cost, block, parallel, salt, digest, scope, rate = match.groups()
+        parsed = cls(
+            identity,
+            int(cost),
+            int(block),
+            int(parallel),
+            bytes.fromhex(salt),
+            bytes.fromhex(digest),
+            SCOPES[SCOPES.index(scope or "read")],
+            int(rate or 0),
+        )
         if 128 * parsed.cost * parsed.block > _MAX_MEMORY_BYTES:
-            raise ValueError("the key hash asks for too much memory; make another with `drdecr serve --new-key`")
-        parsed.matches("")
+            raise ValueError("the key hash asks for too much memory; make another with `drdecr keys create`")
+        if (parsed.cost, parsed.block, parsed.parallel) != (_COST, _BLOCK, _PARALLEL):
+            parsed.matches("")
         return parsed
 
     def __str__(self) -> str:
-        parts = (self.id, "scrypt", self.cost, self.block, self.parallel, self.salt.hex(), self.digest.hex())
+        hashed = (self.id, "scrypt", self.cost, self.block, self.parallel, self.salt.hex(), self.digest.hex())
+        parts = (*hashed, self.scope, self.rate) if self.rate else (*hashed, self.scope)
         return ":".join(map(str, parts))
 
     def matches(self, key: str) -> bool:
@@ -52,61 +72,12 @@ class KeyHash:
         return hmac.compare_digest(_scrypt(key, self.salt, self.cost, self.block, self.parallel), self.digest)
 
 
-def new_key() -> tuple[str, KeyHash]:
+def new_key(scope: Scope = "read", rate: int = 0) -> tuple[str, KeyHash]:
     """Make a random key (256 bits) and the hash to store."""
     identity, salt = secrets.token_hex(4), secrets.token_bytes(16)
     key = f"drdecr_{identity}_{secrets.token_urlsafe(32)}"
     digest = _scrypt(key, salt, _COST, _BLOCK, _PARALLEL)
-    return key, KeyHash(identity, _COST, _BLOCK, _PARALLEL, salt, digest)
-
-
-class TooManyAttemptsError(Exception):
-    """More unknown keys wait for their check than one thread should be asked to try."""
-
-
-class KeyRing:
-    """Tells whose key a request bears.
-
-    scrypt runs once for each key: afterwards its keyed digest is remembered, by a secret of this process.
-    """
-
-    def __init__(self, hashes: Iterable[KeyHash]) -> None:
-        self._hashes = {stored.id: stored for stored in hashes}
-        self._pepper = secrets.token_bytes(32)
-        self._accepted: dict[bytes, str] = {}
-        self._refused: OrderedDict[bytes, None] = OrderedDict()
-        self._one_at_a_time = asyncio.Lock()
-        self._waiting = 0
-
-    def __len__(self) -> int:
-        return len(self._hashes)
-
-    async def identify(self, key: str) -> str | None:
-        """Return the id of a valid key, else None. Raises: TooManyAttemptsError."""
-        match = _KEY.fullmatch(key)
-        stored = self._hashes.get(match.group(1)) if match else None
-        if stored is None:
-            return None
-        mark = hashlib.blake2b(key.encode(), key=self._pepper).digest()
-        if (identity := self._accepted.get(mark)) is not None:
-            return identity
-        if mark in self._refused:
-            return None
-        if self._waiting >= _MAX_WAITING:
-            raise TooManyAttemptsError
-        self._waiting += 1
-        try:
-            async with self._one_at_a_time:
-                valid = await asyncio.to_thread(stored.matches, key)
-        finally:
-            self._waiting -= 1
-        if valid:
-            self._accepted[mark] = stored.id
-            return stored.id
-        self._refused[mark] = None
-        if len(self._refused) > _MAX_REFUSED:
-            self._refused.popitem(last=False)
-        return None
+    return key, KeyHash(identity, _COST, _BLOCK, _PARALLEL, salt, digest, scope, rate)
 
 
 def _scrypt(key: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:

@@ -35,6 +35,18 @@ class Metrics:
         self.queries = Counter("drdecr_queries", "Queries searched.", ["index"], registry=self.registry)
         self.admitted = Gauge("drdecr_queue_admitted", "Requests waiting or at work.", registry=self.registry)
         self.refused = Counter("drdecr_refused", "Requests refused or given up.", ["reason"], registry=self.registry)
+        self.encode_batch = Histogram(
+            "drdecr_encode_batch_queries",
+            "Queries of concurrent requests that were encoded together.",
+            buckets=(1, 2, 4, 8, 16, 32, 64),
+            registry=self.registry,
+        )
+        self.query_cache = Counter(
+            "drdecr_query_cache", "Queries looked for among the encoded ones.", ["outcome"], registry=self.registry
+        )
+        self.query_cache_bytes = Gauge(
+            "drdecr_query_cache_bytes", "What the encoded queries take that are kept.", registry=self.registry
+        )
         self.ready = Gauge("drdecr_ready", "1 while /readyz answers 200.", registry=self.registry)
         self.switches = Counter(
             "drdecr_index_switches",

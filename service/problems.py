@@ -75,6 +75,7 @@ _CODES = {
     404: "not_found",
     405: "method_not_allowed",
     406: "not_acceptable",
+    410: "gone",
     413: "body_too_large",
     415: "unsupported_media_type",
 }
@@ -117,24 +118,35 @@ def _pointer(location: Sequence[object]) -> str:
 _MEANINGS = {
     400: "The body is not JSON.",
     401: "The API key is missing or unknown.",
+    403: "The API key may not do this.",
     404: "No such index, passage or route.",
     405: "The route has other methods; see Allow.",
+    409: "The state of the data directory forbids it; `code` says what is in the way.",
+    410: "The version of the index that the cursor was made from is gone.",
+    412: "If-Match or If-None-Match does not fit the alias as it is now.",
     413: "The body is larger than the service accepts.",
-    415: "The body's type is not application/json.",
+    415: "The body has another type than the route reads.",
     422: "The request is understood but not valid; `errors` names the places.",
-    429: "The queue is full; retry after Retry-After seconds.",
+    429: "The queue is full or the key's rate is reached; retry after Retry-After seconds.",
     500: "A defect of the service; its log has the request id.",
     503: "Not ready: loading or stopping; retry after Retry-After seconds.",
     504: "The deadline passed before the answer was ready.",
+    507: "The disk is full, or cannot be written.",
 }
 
 
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what OpenAPI says of these statuses, for `responses=`."""
+    """Return what OpenAPI says of these statuses, for `responses=`; what asks for a key may also refuse the key."""
+    if 401 in statuses:
+        statuses = (*statuses, 403, 429)
     return {
         status: {
             "description": _MEANINGS[status],
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemBody"}}},
+            **({"headers": _RETRY_AFTER} if status in {429, 503} else {}),
         }
-        for status in sorted(statuses)
+        for status in sorted(set(statuses))
     }

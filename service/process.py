@@ -43,6 +43,7 @@ def run(settings: Settings) -> None:
         lifespan="on",
         ws="none",
         backlog=_BACKLOG,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=settings.shutdown_s,
     )
     server = DrainingServer(config, app.state.service.readiness, settings.drain_s)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from drdecr.index.filters import Filter, check_size
+from service.cursors import MAX_CURSOR_CHARS
 from service.problems import ProblemBody
 
 MAX_K = 1_000
@@ -23,6 +24,15 @@ class Request(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _take_whole_numbers(cls, value: object) -> object:
+        """Take 10.0 for 10, as JSON Schema does."""
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Text = Annotated[str, Field(json_schema_extra={"minLength": 1, "pattern": r"[^\s\u0000-\u001f\u007f-\u009f]"})]
+"""A text of which something is left without white space and control characters; see `service.texts`."""
 
 Timeout = Annotated[
     int | None,
@@ -59,12 +69,29 @@ Wanted = Annotated[
 ]
 
 
+Snippet = Annotated[
+    int | None,
+    Field(
+        ge=20,
+        le=5_000,
+        description="Instead of the text, so many characters of it around what matched; k at most"
+        f" {MAX_EXPLAINED_K}.",
+    ),
+]
+
+
 class SearchRequest(Request):
     """A question to one index."""
 
-    query: str = Field(description="In any language that the student knows.", examples=["画像を編集するプログラム"])
+    query: Text = Field(description="In any language that the student knows.", examples=["画像を編集するプログラム"])
     k: int = Field(default=10, ge=1, le=MAX_K, description="The most hits to return.")
     filter: Wanted = None
+    cursor: str | None = Field(
+        default=None,
+        max_length=MAX_CURSOR_CHARS,
+        description=f"`next_cursor` of the page before; all else as there. Pages reach {MAX_K:,} hits.",
+    )
+    snippet: Snippet = None
     highlight: bool = Field(default=False, description=f"Mark what matched; k at most {MAX_EXPLAINED_K}.")
     explain: bool = Field(
         False, description=f"Tell which query token met which passage token; k at most {MAX_EXPLAINED_K}."
@@ -76,10 +103,11 @@ class SearchRequest(Request):
 class BatchQuery(Request):
     """One question of a batch; `index` may be left to the batch."""
 
-    query: str
+    query: Text
     index: str | None = None
     k: int = Field(default=10, ge=1, le=MAX_K)
     filter: Wanted = None
+    snippet: Snippet = None
     highlight: bool = False
     explain: bool = False
     params: SearchParams = SearchParams()
@@ -100,7 +128,7 @@ class BatchRequest(Request):
 class EncodeRequest(Request):
     """Texts to turn into vectors."""
 
-    texts: list[str] = Field(min_length=1, max_length=MAX_ENCODE_TEXTS)
+    texts: list[Text] = Field(min_length=1, max_length=MAX_ENCODE_TEXTS)
     kind: Literal["query", "passage"] = "query"
     format: Literal["float", "base64"] = Field(
         default="float", description="base64: little-endian float32, row by row."
@@ -111,8 +139,8 @@ class EncodeRequest(Request):
 class RerankRequest(Request):
     """Texts to order by their relevance to a query."""
 
-    query: str
-    texts: list[str] = Field(min_length=1, max_length=MAX_RERANK_TEXTS)
+    query: Text
+    texts: list[Text] = Field(min_length=1, max_length=MAX_RERANK_TEXTS)
     k: int | None = Field(default=None, ge=1, le=MAX_RERANK_TEXTS, description="The most results; null: all.")
     timeout_ms: Timeout = None
 
@@ -162,13 +190,22 @@ class Explanation(BaseModel):
     tokens: list[TokenMatch]
 
 
+class SnippetBody(BaseModel):
+    """Characters [start, end) of a hit's text. Marks and explanations still count from the text's beginning."""
+
+    start: int
+    end: int
+    text: str
+
+
 class HitBody(BaseModel):
     """A passage found."""
 
     id: str
     score: float
     title: str | None
-    text: str
+    text: str | None = Field(description="null where a snippet was asked for.")
+    snippet: SnippetBody | None = None
     metadata: dict[str, Any]
     highlights: list[Range] | None = None
     explanation: Explanation | None = None
@@ -193,6 +230,11 @@ class SearchResponse(BaseModel):
     took_ms: TookMs
     index: str
     index_version: str
+    next_cursor: str | None = Field(default=None, description="For the next page; null where there is none.")
+    partial: bool = Field(
+        default=False,
+        description="Time pressed: the last hits lack marks or explanations.",
+    )
     warnings: list[Warned]
 
 
@@ -203,6 +245,7 @@ class BatchResult(BaseModel):
     hits: list[HitBody] | None = None
     index: str | None = None
     index_version: str | None = None
+    partial: bool = False
     warnings: list[Warned] = []
     error: ProblemBody | None = None
 
@@ -212,6 +255,7 @@ class BatchResponse(BaseModel):
 
     results: list[BatchResult]
     took_ms: TookMs
+    partial: bool = Field(default=False, description="The deadline passed before all questions were answered.")
 
 
 class Embedding(BaseModel):
@@ -248,15 +292,39 @@ class RerankResponse(BaseModel):
     warnings: list[Warned]
 
 
+class VersionBody(BaseModel):
+    """A version of an index in the data directory, and what its build did."""
+
+    number: int
+    job: str
+    mode: Literal["incremental", "full"]
+    created: str = Field(description="UTC, ISO 8601.")
+    encoded: int = Field(description="Passages that the student encoded for it.")
+    reused: int = Field(description="Passages written again with the vectors that they had.")
+    deleted: int
+
+
+class StoredIndexBody(BaseModel):
+    """What the data directory holds of an index."""
+
+    created: str = Field(description="UTC, ISO 8601.")
+    bits: int
+    versions: list[VersionBody] = Field(description="The oldest first.")
+    aliases: list[str] = Field(description="What points at it.")
+
+
 class IndexBody(BaseModel):
-    """What is known of an index."""
+    """What is known of an index. `version` is null before its first build; `stored` where --index serves it."""
 
     name: str
-    version: str
+    version: str | None
     passages: int
     student: str
     dim: int
     sentence_dim: int
+    number: int | None = Field(default=None, description="Which version of the index in the data directory this is.")
+    alias_of: str | None = Field(default=None, description="The index that this name is an alias of.")
+    stored: StoredIndexBody | None = None
 
 
 class IndexList(BaseModel):

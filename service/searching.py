@@ -1,4 +1,4 @@
-"""The steps of a search: encode the queries, search the snapshot, fetch the passages, explain the hits."""
+"""The steps of a search: search the snapshot, fetch the passages, explain the hits."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from drdecr.encoder.types import Encoded, Encoder, Kind
 from drdecr.index.backend import Hit, StageTimes
 from drdecr.index.backend import SearchParams as IndexParams
 from drdecr.index.filters import Filter
+from service.cursors import Cursor, digest
+from service.deadline import Deadline
 from service.engine import Engine, ServedIndex, StagedEncoder
 from service.explanation import explain_hit, highlight
 from service.problems import FieldError, Problem
-from service.schemas import MAX_EXPLAINED_K, HitBody, SearchParams, Warned
+from service.schemas import MAX_EXPLAINED_K, MAX_K, HitBody, Range, SearchParams, SnippetBody, Warned
+from service.snippets import choose_snippet
 from service.stopwatch import Stopwatch
-from service.work import Deadline
 
 _MOSTLY_UNKNOWN = 0.5
 
@@ -33,20 +35,30 @@ class Wish:
     explain: bool
     params: SearchParams
     filter: Filter | None = None
+    snippet: int | None = None
+    cursor: Cursor | None = None
 
     @property
-    def group(self) -> tuple[object, ...]:
-        """What queries must share to be searched together."""
-        return self.k, self.params, None if self.filter is None else self.filter.canonical
+    def question(self) -> str:
+        """Return a digest of what decides the ranking."""
+        params = self.params.model_dump()
+        return digest(self.query, params, None if self.filter is None else self.filter.canonical)
+
+    @property
+    def depth(self) -> int:
+        """Return how many of the best passages are looked for: this page, and those before it."""
+        return min(self.k + (0 if self.cursor is None else self.cursor.seen), MAX_K)
 
     @property
     def explained(self) -> bool:
-        return self.highlight or self.explain
+        return self.highlight or self.explain or self.snippet is not None
 
     def check(self) -> None:
-        """Refuse explanations of too many hits. Raises: Problem 422."""
+        """Refuse explanations of too many hits, and a cursor of another question. Raises: Problem 422."""
+        if self.cursor is not None:
+            self.cursor.require(self.question)
         if self.explained and self.k > MAX_EXPLAINED_K:
-            message = f"is at most {MAX_EXPLAINED_K} with highlight or explain"
+            message = f"is at most {MAX_EXPLAINED_K} with highlight, explain or snippet"
             raise Problem(
                 422, "invalid_request", f"/k {message}.", errors=[FieldError(pointer="/k", message=message)]
             )
@@ -58,47 +70,53 @@ class Answer:
 
     hits: list[HitBody]
     warnings: list[Warned]
+    partial: bool = False
+    next_cursor: Cursor | None = None
 
 
-def search(
-    encoder: Encoder, index: ServedIndex, wishes: Sequence[Wish], deadline: Deadline, watch: Stopwatch
-) -> list[Answer]:
-    """Answer queries that share k, params and filter. Raises: Problem 504 when late between two steps."""
-    encoded = encode(encoder, [wish.query for wish in wishes], "query", watch)
-    deadline.check()
-    first = wishes[0]
-    params = IndexParams(**first.params.model_dump())
+def answer(
+    encoder: Encoder, index: ServedIndex, wish: Wish, query: Encoded, deadline: Deadline, watch: Stopwatch
+) -> Answer:
+    """Answer one encoded query; explanations stop when the deadline presses.
+
+    Raises: Problem 504, ClientGoneError between two steps.
+    """
     times = StageTimes()
     with watch.stage("search"):
-        ranked = index.snapshot.search(encoded, first.k, params, filter=first.filter, times=times)
+        params = IndexParams(**wish.params.model_dump())
+        (hits,) = index.snapshot.search(query, wish.depth, params, filter=wish.filter, times=times)
+    if wish.cursor is not None:
+        hits = wish.cursor.rest(hits)[: wish.k]
     watch.add("candidates", times.candidates_s * 1_000)
     watch.add("score", times.score_s * 1_000)
-    answers = []
-    for number, (wish, hits) in enumerate(zip(wishes, ranked, strict=True)):
+    deadline.check()
+    with watch.stage("fetch"):
+        found = _fetch(index, hits)
+    partial = False
+    for each in found if wish.explained else ():
         deadline.check()
-        query = encoded.select(number, number + 1)
-        with watch.stage("fetch"):
-            found = _fetch(index, hits)
-        for each in found if wish.explained else ():
-            deadline.check()
+        partial = partial or deadline.pressing
+        if not partial:
             with watch.stage("explain"):
                 _explain(index, wish, query, each)
-        answers.append(Answer([each.body for each in found], query_warnings(encoder, query)))
-    return answers
+        elif wish.snippet is not None:
+            _cut(each.body, each.passage.text, [], wish.snippet)
+    return Answer(
+        [each.body for each in found], query_warnings(encoder, query), partial, _next_cursor(index, wish, hits)
+    )
 
 
 def warm_up(engine: Engine) -> None:
     """Search every index once, with all that a search can be asked for."""
     wish = Wish("warm-up", 10, highlight=True, explain=True, params=SearchParams())
+    watch = Stopwatch()
     for index in engine.indexes.values():
-        search(engine.encoder, index, [wish], Deadline(60_000), Stopwatch())
+        query = encode(engine.encoder, [wish.query], "query", watch)
+        answer(engine.encoder, index, wish, query, Deadline(60_000), watch)
 
 
-def encode(encoder: Encoder, texts: Sequence[str], kind: Kind, watch: Stopwatch) -> Encoded:
-    """Encode texts, counting the time; tokenising apart where the encoder can."""
-    if not isinstance(encoder, StagedEncoder):
-        with watch.stage("encode"):
-            return encoder.encode(texts, kind)
+def encode(encoder: StagedEncoder, texts: Sequence[str], kind: Kind, watch: Stopwatch) -> Encoded:
+    """Encode texts, counting the time."""
     with watch.stage("tokenise"):
         tokens = encoder.tokenize(texts, kind)
     with watch.stage("encode"):
@@ -162,9 +180,32 @@ def _body(hit: Hit, passage: Passage) -> HitBody:
 
 def _explain(index: ServedIndex, wish: Wish, query: Encoded, found: _Found) -> None:
     matches = index.snapshot.explain(query, found.hit.position)
+    marks = highlight(found.passage, matches) if wish.highlight or wish.snippet is not None else []
     if wish.highlight:
-        found.body.highlights = highlight(found.passage, matches)
+        found.body.highlights = marks
+    if wish.snippet is not None:
+        _cut(found.body, found.passage.text, marks, wish.snippet)
     if wish.explain:
         found.body.explanation = explain_hit(
             wish.query, query.spans.tolist(), found.passage, found.hit.score, matches
         )
+
+
+def _cut(body: HitBody, text: str, marks: Sequence[Range], max_chars: int) -> None:
+    start, end = choose_snippet(text, [(mark.start, mark.end) for mark in marks if mark.field == "text"], max_chars)
+    body.snippet = SnippetBody(start=start, end=end, text=text[start:end])
+    body.text = None
+
+
+def _next_cursor(index: ServedIndex, wish: Wish, hits: Sequence[Hit]) -> Cursor | None:
+    seen = len(hits) + (0 if wish.cursor is None else wish.cursor.seen)
+    if len(hits) < wish.k or seen >= MAX_K:
+        return None
+    last = hits[-1]
+    return Cursor(
+        version=index.snapshot.version,
+        question=wish.question,
+        seen=seen,
+        score=float(last.score),
+        position=last.position,
+    )

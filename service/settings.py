@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from drdecr.collections.records import NAME as INDEX_NAME
 from drdecr.errors import UsageError
+from service.key_file import KeyFile
 from service.keys import KeyHash
 
 ENVIRONMENT_PREFIX = "DRDECR_"
-INDEX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class IndexSource(BaseModel):
@@ -53,28 +54,58 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
 
     student: Path
-    index: Annotated[tuple[IndexSource, ...], NoDecode] = Field(min_length=1)
+    encoder: Literal["onnx", "torch"] = Field("onnx", description="What runs the student; torch is for a GPU.")
+    data: Path | None = Field(None, description="A directory of indexes and aliases that change while it serves.")
+    index: Annotated[tuple[IndexSource, ...], NoDecode] = Field((), validate_default=True)
+    jobs_url: str | None = Field(None, description="Where jobs are kept; null: jobs.sqlite in the data directory.")
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65_535)
     threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=1_024)
 
     api_key_hashes: Annotated[tuple[KeyHash, ...], NoDecode] = ()
+    api_keys_file: Path | None = Field(
+        None, description="Key hashes as `drdecr keys` writes them; followed, so a revoked key stops working."
+    )
+    key_rate: float = Field(
+        0, ge=0, le=100_000, description="Requests a second for a key that has no rate of its own; 0: any."
+    )
     insecure: bool = False
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Pages of these origins may ask from a browser; none unless given."
+    )
 
     verify: bool = Field(True, description="Hash every byte of the snapshots before they are served.")
 
     follow_s: float = Field(
-        1.0, ge=0, le=3_600, description="Seconds between looks for newer generations of the snapshots; 0: never."
+        1.0, ge=0, le=3_600, description="Seconds between looks for what changed on disk; 0: never."
     )
 
-    queue_depth: int = Field(128, ge=0, le=100_000)
+    queue_depth: int = Field(64, ge=0, le=100_000, description="Requests that may wait; more are answered 429.")
+    batch_tokens: int = Field(
+        1_024, ge=1, le=1_000_000, description="Tokens, padding included, of queries that are encoded together."
+    )
+    linger_ms: float = Field(
+        0.0, ge=0, le=1_000, description="How long a free worker waits for more queries while others are in flight."
+    )
+    query_cache_bytes: int = Field(64 * 2**20, ge=0, description="Room for encoded queries; 0 keeps none.")
     timeout_ms: int = Field(10_000, ge=1, le=600_000)
     drain_s: float = Field(2.0, ge=0, le=3_600)
+    cursor_keep_s: float = Field(
+        30.0, ge=0, le=86_400, description="How long a replaced version stays for the cursors made from it."
+    )
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        le=3_600,
+        description="How long an idle connection stays; a load balancer should close first.",
+    )
     shutdown_s: int = Field(30, ge=1, le=3_600)
 
     max_body_bytes: int = Field(8 * 2**20, ge=1_024)
+    max_upload_bytes: int = Field(16 * 2**30, ge=1_024, description="The longest body that stages passages.")
     max_query_chars: int = Field(4_096, ge=1)
     max_text_chars: int = Field(65_536, ge=1)
+    otlp_endpoint: str | None = Field(None, description="Where traces go: an OTLP address over HTTP.")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
 
     @field_validator("index", mode="before")
@@ -84,6 +115,18 @@ class Settings(BaseSettings):
         if not isinstance(parts, list | tuple):
             return parts
         return [parse_index_source(part) if isinstance(part, str) else part for part in parts]
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _read_origins(cls, value: object) -> object:
+        return _split(value)
+
+    @field_validator("index")
+    @classmethod
+    def _has_something_to_serve(cls, value: tuple[IndexSource, ...], info: ValidationInfo) -> tuple[IndexSource, ...]:
+        if not value and info.data.get("data") is None:
+            raise PydanticCustomError("missing", "Field required")
+        return value
 
     @field_validator("api_key_hashes", mode="before")
     @classmethod
@@ -98,12 +141,17 @@ class Settings(BaseSettings):
         names = [source.name for source in self.index]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"index name {sorted(repeated)[0]!r} is given twice; name one of them: NAME=SNAPSHOT")
-        if not (self.is_loopback or self.api_key_hashes or self.insecure):
+        if not (self.is_loopback or self.api_key_hashes or self.api_keys_file or self.insecure):
             raise ValueError(
                 f"{self.host} can be reached by other machines and no API key is set; make one with"
-                " `drdecr serve --new-key`, or serve without keys by --insecure"
+                " `drdecr keys create` and give its file by --keys, or serve without keys by --insecure"
             )
         return self
+
+    @property
+    def key_file(self) -> KeyFile | None:
+        """Return the file of key hashes, if there is one."""
+        return None if self.api_keys_file is None else KeyFile(self.api_keys_file)
 
     @property
     def is_loopback(self) -> bool:
@@ -131,6 +179,8 @@ def _describe(error: Any) -> str:
         return message
     field = str(error["loc"][0])
     option = field.replace("_", "-")
+    if error["type"] == "missing" and field == "index":
+        return f"--index is missing (or set {ENVIRONMENT_PREFIX}INDEX), and so is --data"
     if error["type"] == "missing":
         return f"--{option} is missing (or set {ENVIRONMENT_PREFIX}{field.upper()})"
     return f"{option} ({ENVIRONMENT_PREFIX}{field.upper()}): {message}"

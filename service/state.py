@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.cursors import PinnedIndexes
+from service.data import ServedData
+from service.deadline import Deadline
+from service.disconnects import noticing_departure
 from service.engine import Engine
 from service.metrics import Metrics
 from service.problems import Problem
+from service.query_cache import QueryCache
+from service.query_encoding import QueryEncoding
 from service.readiness import Readiness
 from service.settings import Settings
-from service.work import Deadline, WorkQueue
+from service.stopwatch import Stopwatch
+from service.tracing import SPAN_KEY, Tracing
+from service.work import WorkQueue
 
 
 @dataclass(slots=True)
 class Service:
-    """The running service. `loaded` is None until the engine is warm."""
+    """The running service. `loaded` is None until the engine is warm, `data` where there is no data directory."""
 
     settings: Settings
     metrics: Metrics
     readiness: Readiness
     queue: WorkQueue
+    pinned: PinnedIndexes
+    tracing: Tracing
+    data: ServedData | None = None
     loaded: Engine | None = field(default=None)
+    encoding: QueryEncoding | None = field(default=None)
 
     @property
     def engine(self) -> Engine:
@@ -34,9 +48,39 @@ class Service:
             raise Problem(503, "not_ready", f"Still loading: {waiting}.", headers={"Retry-After": "1"})
         return self.loaded
 
-    def deadline(self, timeout_ms: int | None) -> Deadline:
-        """Return the request's deadline, else the service's own."""
-        return Deadline(timeout_ms or self.settings.timeout_ms)
+    @property
+    def queries(self) -> QueryEncoding:
+        """Return what encodes queries; it is there as soon as the engine is."""
+        assert self.encoding is not None
+        return self.encoding
+
+    def start(self, engine: Engine) -> None:
+        """Answer with this engine from now on."""
+        cache = QueryCache(self.settings.query_cache_bytes, self.metrics)
+        self.encoding = QueryEncoding(
+            engine.encoder,
+            self.queue,
+            cache,
+            self.metrics,
+            batch_tokens=self.settings.batch_tokens,
+            linger_ms=self.settings.linger_ms,
+        )
+        self.loaded = engine
+
+    def record(self, request: Request, watch: Stopwatch) -> None:
+        """Tell metrics and traces where the time of a request's work went."""
+        self.metrics.observe_stages(watch.stages)
+        self.tracing.stages(request.scope[SPAN_KEY], watch)
+
+    @asynccontextmanager
+    async def admitted(self, request: Request, timeout_ms: int | None = None) -> AsyncIterator[Deadline]:
+        """Hold a place in the queue for a request until it is answered, late, or its client has gone.
+
+        Raises: Problem 429 when there is no place.
+        """
+        deadline = Deadline(timeout_ms or self.settings.timeout_ms)
+        async with self.queue.admission(), noticing_departure(request, deadline):
+            yield deadline
 
 
 async def _service(request: Request) -> Service:
@@ -51,5 +95,13 @@ async def _json_only(request: Request) -> None:
         raise Problem(415, "unsupported_media_type", "Send the body as Content-Type: application/json.")
 
 
+async def _data(request: Request) -> ServedData:
+    data = (await _service(request)).data
+    if data is None:
+        raise Problem(404, "no_data_directory", "This service serves fixed snapshots only; start it with --data.")
+    return data
+
+
+DataDependency = Annotated[ServedData, Depends(_data)]
 ServiceDependency = Annotated[Service, Depends(_service)]
 JsonOnly = Depends(_json_only)

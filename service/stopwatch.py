@@ -15,14 +15,24 @@ class Stopwatch:
     def __init__(self) -> None:
         self._began = time.perf_counter()
         self.stages: dict[str, float] = {}
+        self.periods: list[tuple[str, int, int]] = []
+        """Each stage's beginning and end, in nanoseconds since 1970, as traces want them."""
 
     def elapsed_ms(self) -> float:
         """Return the milliseconds since it was made."""
         return (time.perf_counter() - self._began) * 1_000
 
     def add(self, stage: str, milliseconds: float) -> None:
-        """Count time that was measured elsewhere."""
+        """Count time that was measured elsewhere and ends now."""
+        now_ns = time.time_ns()
+        self.periods.append((stage, now_ns - int(milliseconds * 1e6), now_ns))
         self.stages[stage] = self.stages.get(stage, 0.0) + milliseconds
+
+    def include(self, other: Stopwatch) -> None:
+        """Count the stages of another one too."""
+        for stage, milliseconds in other.stages.items():
+            self.stages[stage] = self.stages.get(stage, 0.0) + milliseconds
+        self.periods += other.periods
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 
+from service.deadline import ClientGoneError, Deadline
 from service.metrics import Metrics
 from service.problems import Problem
 
@@ -16,41 +17,84 @@ _Result = TypeVar("_Result")
 _Params = ParamSpec("_Params")
 
 
-class Deadline:
-    """A moment after which nobody waits for the answer."""
+class Waiter(Generic[_Result]):
+    """The place where a request waits on the event loop for what a worker thread makes."""
 
-    __slots__ = ("_at", "_timeout_ms")
+    def __init__(self, deadline: Deadline, metrics: Metrics) -> None:
+        self.deadline = deadline
+        self._metrics = metrics
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[_Result] = self._loop.create_future()
 
-    def __init__(self, timeout_ms: int) -> None:
-        self._timeout_ms = timeout_ms
-        self._at = time.perf_counter() + timeout_ms / 1_000
+    def finish(self, work: Callable[[], _Result]) -> None:
+        """Do the work, unless nobody waits for it, and hand over its result or its error. For a worker thread."""
+        try:
+            self.deadline.check()
+            result = work()
+        except BaseException as error:
+            self.fail(error)
+        else:
+            self._call(self._set_result, result)
 
-    def remaining_s(self) -> float:
-        """Return the seconds left, 0 when it has passed."""
-        return max(0.0, self._at - time.perf_counter())
+    def fail(self, error: BaseException) -> None:
+        """Hand over an error. For a worker thread."""
+        self._call(self._set_error, error)
 
-    def check(self) -> None:
-        """Stop work that nobody waits for. Raises: Problem 504."""
-        if self.remaining_s() == 0:
-            raise self.problem()
+    async def wait(self) -> _Result:
+        """Return the result. Raises: what the work raised, Problem 504 at the deadline, ClientGoneError."""
+        self.deadline.watch(self._leave)
+        try:
+            async with asyncio.timeout(self.deadline.remaining_s()):
+                return await self._future
+        except TimeoutError:
+            self._metrics.refused.labels("deadline").inc()
+            raise self.deadline.problem() from None
+        finally:
+            self.deadline.forget(self._leave)
 
-    def problem(self) -> Problem:
-        """Return the answer to a request that is late."""
-        return Problem(504, "deadline_exceeded", f"No answer within {self._timeout_ms} ms; allow more by timeout_ms.")
+    def _leave(self) -> None:
+        self._set_error(ClientGoneError())
+
+    def _call(self, set_it: Callable[..., None], value: object) -> None:
+        # Where the loop was closed meanwhile, nobody is left to tell.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(set_it, value)
+
+    def _set_result(self, result: _Result) -> None:
+        if not self._future.done():
+            self._future.set_result(result)
+
+    def _set_error(self, error: BaseException) -> None:
+        if not self._future.done():
+            self._future.set_exception(error)
 
 
 class WorkQueue:
-    """A pool of `threads`; beside the requests at work at most `depth` more may wait.
+    """Worker threads, and a bound on the requests that may wait for them.
 
-    A request is admitted once and may then run several pieces of work, so a long batch gives way to others
-    between its pieces and is never refused half-way.
+    `threads` requests are at work and at most `depth` more may wait. A request is admitted once and may then give
+    several pieces of work, so a long batch gives way to others between its pieces and is never refused half-way.
+    Work that is `begun` goes first: what was encoded together is searched before the next are encoded.
     """
 
     def __init__(self, threads: int, depth: int, metrics: Metrics) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="work")
         self._limit = threads + depth
         self._admitted = 0
         self._metrics = metrics
+        self._begun: deque[Callable[[], None]] = deque()
+        self._new: deque[Callable[[], None]] = deque()
+        self._change = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"work-{number}", daemon=True) for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Tell whether at most one request is admitted: there is nobody to wait for."""
+        return self._admitted <= 1
 
     @asynccontextmanager
     async def admission(self) -> AsyncIterator[None]:
@@ -78,20 +122,33 @@ class WorkQueue:
         *args: _Params.args,
         **kwargs: _Params.kwargs,
     ) -> _Result:
-        """Run `work` in the pool. Raises: Problem 504 at the deadline, also before the work begins."""
+        """Run `work` on a worker. Raises: as `Waiter.wait`; work whose time is up is never begun."""
+        waiter = Waiter[_Result](deadline, self._metrics)
+        self.submit(lambda: waiter.finish(lambda: work(*args, **kwargs)))
+        return await waiter.wait()
 
-        def timely() -> _Result:
-            deadline.check()
-            return work(*args, **kwargs)
-
-        future = asyncio.get_running_loop().run_in_executor(self._pool, timely)
-        try:
-            async with asyncio.timeout(deadline.remaining_s()):
-                return await future
-        except TimeoutError:
-            self._metrics.refused.labels("deadline").inc()
-            raise deadline.problem() from None
+    def submit(self, work: Callable[[], None], *, begun: bool = False) -> None:
+        """Give work, which must not raise, to the next free worker. Safe from any thread."""
+        with self._change:
+            (self._begun if begun else self._new).append(work)
+            self._change.notify()
 
     def close(self) -> None:
-        """Wait for the work in hand."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        """Finish the work that was given, and stop."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while (work := self._next()) is not None:
+            work()
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._change:
+            while not (self._begun or self._new):
+                if self._closed:
+                    return None
+                self._change.wait()
+            return (self._begun or self._new).popleft()

@@ -8,6 +8,9 @@ from torch.nn import functional
 
 # Below any cosine, so that a used or missing token is never the best match.
 _USED = -2.0
+# The released code's: what keeps a zero vector's cosine finite, and a distance above any other.
+_EPSILON = 1e-8
+_TAKEN = 10.0
 
 
 @torch.no_grad()
@@ -47,6 +50,37 @@ def nearest_tokens(student: Tensor, teacher: Tensor, student_mask: Tensor, teach
     similarity = functional.normalize(student, dim=-1) @ functional.normalize(teacher, dim=-1).transpose(1, 2)
     best, positions = similarity.masked_fill(~teacher_mask.unsqueeze(1), _USED).max(dim=2)
     return positions.masked_fill(~student_mask | (best <= _USED), -1)
+
+
+@torch.no_grad()
+def literal_alignment(student: Tensor, teacher: Tensor) -> Tensor:
+    """Match every position, padding and special tokens too, as the released code does.
+
+    That code takes, as often as there are positions, the least distance 1 - cosine (eps 1e-8, the first in row-major
+    order of teacher and student on ties), swaps the two teacher rows, and gives the found row and column the distance
+    10; then it applies the swaps to the teacher's vectors. That is a permutation, though not always the greedy
+    matching: a zero vector has the distance 1 to everything and is matched late. Batched on the device.
+
+    Shapes: student and teacher (batch, positions, dim), equally long. Returns int64 (batch, positions), as
+    `align_tokens` does; always a permutation.
+    """
+    if student.shape[1] != teacher.shape[1]:
+        raise ValueError(f"both sides need one length, got {student.shape[1]} and {teacher.shape[1]}")
+    batch, length, _ = student.shape
+    unit = [side / side.norm(dim=-1, keepdim=True).clamp(min=_EPSILON) for side in (teacher, student)]
+    distance = 1 - unit[0] @ unit[1].transpose(1, 2)
+    texts = torch.arange(batch, device=student.device)
+    order = torch.arange(length, device=student.device).repeat(batch, 1)
+    for _ in range(length):
+        flat = distance.view(batch, -1).min(dim=1).indices
+        row, column = flat // length, flat % length
+        # The teacher token in `row` goes to position `column`; the one that was there takes its place.
+        for table in (distance, order):
+            first, second = table[texts, row].clone(), table[texts, column].clone()
+            table[texts, row], table[texts, column] = second, first
+        distance[texts, column] = _TAKEN
+        distance[texts, :, column] = _TAKEN
+    return order
 
 
 def take_aligned(teacher: Tensor, positions: Tensor) -> Tensor:

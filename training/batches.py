@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
-from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.base.sampler import DefaultBatchSampler, MultiDatasetDefaultBatchSampler
 from sklearn.cluster import MiniBatchKMeans
-from torch.utils.data import SequentialSampler
+from torch.utils.data import SequentialSampler, SubsetRandomSampler
 
 from training.teacher import TeacherVectors
 
@@ -21,6 +23,30 @@ class InOrder(DefaultBatchSampler):  # type: ignore[misc]
 
     def __init__(self, dataset: object, **settings: object) -> None:
         super().__init__(SequentialSampler(dataset), **settings)  # type: ignore[arg-type]
+
+
+class InSteps(MultiDatasetDefaultBatchSampler):  # type: ignore[misc]
+    """Take the batches of a step, `parts` of them, from one data set; the sets come in proportion to their sizes.
+
+    With a step in several parts, of processes or of accumulation, it is the order that one whole batch a step has.
+    """
+
+    def __init__(self, dataset: object, *, parts: int = 1, **settings: object) -> None:
+        super().__init__(dataset, **settings)
+        self.parts = parts
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.generator.manual_seed(self.seed + self.epoch)
+        steps = [len(sampler) // self.parts for sampler in self.batch_samplers]
+        starts = [0, *accumulate(len(dataset) for dataset in self.dataset.datasets)]
+        sets = [at for at, count in enumerate(steps) for _ in range(count)]
+        batches = [iter(sampler) for sampler in self.batch_samplers]
+        for at in SubsetRandomSampler(sets, generator=self.generator):
+            for _ in range(self.parts):
+                yield [row + starts[at] for row in next(batches[at])]
+
+    def __len__(self) -> int:
+        return sum(len(sampler) // self.parts * self.parts for sampler in self.batch_samplers)
 
 
 def order_alike(passages: list[int], teacher: TeacherVectors, group: int, seed: int) -> list[int]:

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 
 from drdecr.corpus import read_passages, read_qrels, read_queries
-from drdecr.errors import UsageError
+from drdecr.encoder.settings import OnnxManifest
+from drdecr.errors import ModelError, UsageError
+
+# So many passages are encoded three times for the ranking gate.
+_GATE_PASSAGES = 1000
 
 
-def _quiet_libraries() -> None:
+def _quiet_libraries(*, offline: bool = True) -> None:
     # Their advice and progress bars would drown our own lines; both variables are the libraries' switches.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if offline:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import warnings
 
     import transformers
 
-    warnings.filterwarnings("ignore", module="torch|transformers|sentence_transformers")
+    warnings.filterwarnings("ignore", module="torch|transformers|sentence_transformers|accelerate")
     transformers.utils.logging.disable_progress_bar()
 
 
@@ -38,14 +44,18 @@ def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: boo
 
     Example: drdecr train quickstart --set stages.token-kd.minutes=1 --out runs/first
     """
-    from training.recipe import load_recipe
+    from training.recipe_file import hub_models, load_recipe
 
     found = load_recipe(recipe, overrides)
-    _quiet_libraries()
+    _quiet_libraries(offline=not hub_models(found))
+    from training.fit import is_first_process
     from training.run import run_recipe
 
     place = out or Path("runs") / found.name
-    student = run_recipe(found, place, resume=resume, say=lambda line: click.echo(line, err=True))
+    first = is_first_process()
+    student = run_recipe(found, place, resume=resume, say=lambda line: click.echo(line, err=True) if first else None)
+    if not first:
+        return
     click.echo(json.dumps({"student": str(student)}) if as_json else f"student: {student}")
 
 
@@ -54,9 +64,12 @@ def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: boo
 @click.option("--onnx", is_flag=True, help="Write the ONNX serving encoder (the only format so far).")
 @click.option("--int8", is_flag=True, help="Also write it in 8 bits; served if the ranking stays.")
 @click.option("--queries", type=click.Path(path_type=Path), help="Judged queries for the ranking gate.")
-@click.option("--passages", type=click.Path(path_type=Path), help="The passages they are asked over.")
+@click.option(
+    "--passages", type=click.Path(path_type=Path), help="What they are asked over; alone, queries are made of it."
+)
 @click.option("--qrels", type=click.Path(path_type=Path), help="Their judgments (TREC).")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--trust-remote-code", is_flag=True, help="Run model code that the student brings.")
 @click.option("--json", "as_json", is_flag=True, help="Print the measured quality as JSON.")
 def export(
     student: Path,
@@ -66,35 +79,58 @@ def export(
     passages: Path | None,
     qrels: Path | None,
     threads: int | None,
+    trust_remote_code: bool,
     as_json: bool,
 ) -> None:
     """Write the serving encoder of a student into its onnx/ folder, with its measured quality beside it.
 
-    Without judged queries the 8-bit file is written but fp32 serves.
+    The 8-bit file serves only if its nDCG@10 is at most half a point below that of fp32, over judged queries or over
+    queries made of --passages; if it fails, fp32 serves and the exit status is 1. Without either it is written only.
 
     Example: drdecr export run/student --onnx --int8 --queries q.tsv --passages p.jsonl --qrels qrels.trec
     """
     if not onnx:
         raise UsageError("name the format to write: --onnx")
     given = [option for option in (queries, passages, qrels) if option is not None]
-    if len(given) not in (0, 3):
-        raise UsageError("the ranking gate needs all of --queries, --passages and --qrels, or none of them")
+    if len(given) not in (0, 3) and given != [passages]:
+        raise UsageError(
+            "the ranking gate needs --queries, --passages and --qrels, or --passages alone, or none of them"
+        )
     _quiet_libraries()
     from training.export import export_onnx
-    from training.ranking_quality import JudgedTexts
+    from training.ranking_quality import JudgedTexts, generated_judgments
 
     judged = None
-    if queries is not None and passages is not None and qrels is not None:
+    if passages is not None and queries is None:
+        judged = generated_judgments(list(islice(read_passages(passages), _GATE_PASSAGES)))
+    elif queries is not None and passages is not None and qrels is not None:
         judged = JudgedTexts(list(read_queries(queries)), list(read_passages(passages)), read_qrels(qrels))
-    manifest = export_onnx(student, int8=int8, judged=judged, threads=threads)
+    manifest = export_onnx(student, int8=int8, judged=judged, threads=threads, trust_remote_code=trust_remote_code)
     quality: dict[str, Any] = {kind: one.model_dump() for kind, one in manifest.quality.items()}
     if as_json:
         click.echo(json.dumps({"serves": manifest.serves, "quality": quality}))
+        _refuse_int8(manifest, asked=int8 and judged is not None)
         return
     for kind, one in manifest.quality.items():
         ranking = "" if one.ndcg_at_10 is None else f", nDCG@10 {one.ndcg_at_10:.4f} over {one.queries} queries"
         click.echo(f"{kind}: largest difference to torch {one.largest_difference:.2g}{ranking}")
     click.echo(f"serves: {manifest.serves}")
+    if int8 and judged is None:
+        click.echo(
+            "the 8-bit file does not serve: give --passages, or judged queries, to measure its ranking", err=True
+        )
+    _refuse_int8(manifest, asked=int8 and judged is not None)
+
+
+def _refuse_int8(manifest: OnnxManifest, *, asked: bool) -> None:
+    """Raise ModelError where the 8-bit file was asked for, measured, and ranks too badly to serve."""
+    if not asked or manifest.serves == "int8":
+        return
+    exact, quantized = manifest.quality["fp32"].ndcg_at_10, manifest.quality["int8"].ndcg_at_10
+    raise ModelError(
+        f"int8 refused: its nDCG@10 is {quantized:.4f} and that of fp32 {exact:.4f}, more than 0.005 apart over "
+        f"{manifest.quality['int8'].queries} queries; fp32 serves"
+    )
 
 
 @click.command()

@@ -54,17 +54,24 @@ _SAMPLES = (
 
 
 def export_onnx(
-    student: str | Path, *, int8: bool = True, judged: JudgedTexts | None = None, threads: int | None = None
+    student: str | Path,
+    *,
+    int8: bool = True,
+    judged: JudgedTexts | None = None,
+    threads: int | None = None,
+    trust_remote_code: bool = False,
 ) -> OnnxManifest:
     """Write a student's `onnx/` folder, replacing an older one as a whole, and return its manifest.
 
     The int8 file serves if its nDCG@10 over the judged texts is at most 0.005 below that of fp32; without judged
     texts fp32 serves. Both figures are stored in the manifest.
 
+    `trust_remote_code` runs model code that the student brings; serving its `onnx/` folder runs none.
+
     Raises: ModelError for a student that cannot be loaded or exported, or whose graph gives other vectors.
     """
     path = Path(student)
-    reference = TorchEncoder.load(path, threads=threads, device="cpu")
+    reference = TorchEncoder.load(path, threads=threads, device="cpu", trust_remote_code=trust_remote_code)
     folder = Path(tempfile.mkdtemp(prefix=".onnx-", dir=path))
     try:
         manifest = _write(folder, reference, int8=int8, judged=judged, threads=threads)
@@ -131,7 +138,7 @@ class _Graph(nn.Module):
         self.settings = settings
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        tokens, sentences = vectors_of(self.model, input_ids, attention_mask, "passage", self.settings)
+        tokens, sentences = vectors_of(self.model, input_ids, attention_mask, self.settings)
         return (tokens,) if sentences is None else (tokens, sentences)
 
 

@@ -37,7 +37,8 @@ from training.evaluation.held_out import HeldOut, load_held_out
 from training.export import export_onnx
 from training.precision import in_bfloat16, mixed
 from training.ranking_quality import JudgedTexts
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe
+from training.recipe_file import load_recipe
 from training.report import Report, Table, score_bm25, score_encoder
 from training.run import RECIPE_FILE, run_recipe, stage_folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from drdecr.corpus import Passage, Qrels, Query
 from drdecr.encoder.types import Encoded, Encoder
 from drdecr.errors import InputError
 
+_QUERY_WORDS = 12
+
 
 @dataclass(frozen=True, slots=True)
 class JudgedTexts:
@@ -21,6 +24,26 @@ class JudgedTexts:
     queries: Sequence[Query]
     passages: Sequence[Passage]
     qrels: Qrels
+
+
+def generated_judgments(passages: Sequence[Passage], *, count: int = 300, seed: int = 0) -> JudgedTexts:
+    """Ask for passages by words of their own: every third word, shuffled, is a query with that one relevant passage.
+
+    Enough to tell whether a file ranks as another does; nothing about how well a student searches.
+    Raises: InputError where no passage has words.
+    """
+    rng = random.Random(seed)
+    filled = [passage for passage in passages if passage.content.strip()]
+    if not filled:
+        raise InputError("no passage has any text to make evaluation queries of")
+    chosen = rng.sample(filled, min(count, len(filled)))
+    queries = []
+    for passage in chosen:
+        words = passage.content.split()
+        kept = rng.sample(words, max(1, min(len(words) // 3, _QUERY_WORDS)))
+        queries.append(Query(f"generated-{passage.id}", " ".join(kept)))
+    qrels = {query.id: {passage.id: 1} for query, passage in zip(queries, chosen, strict=True)}
+    return JudgedTexts(queries, filled, qrels)
 
 
 def ndcg_at_10(encoder: Encoder, judged: JudgedTexts) -> float:

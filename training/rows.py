@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from drdecr.corpus import read_pairs, read_passages, read_qrels, read_queries
+from drdecr.corpus import SkippedLines, read_pairs, read_passages, read_qrels, read_queries
 from drdecr.errors import InputError
 
 
@@ -27,7 +27,6 @@ def read_parallel(data: Iterable[Path], languages: Sequence[str], longest: int) 
     """Read the parallel pairs of some data sets, by set and language.
 
     Pairs with more than `longest` characters of English are left out: cut, the two sides would not say the same.
-
     Raises: InputError where there are none at all.
     """
     rows: dict[str, list[Row]] = {}
@@ -42,6 +41,25 @@ def read_parallel(data: Iterable[Path], languages: Sequence[str], longest: int) 
                 )
     if not any(rows.values()):
         raise InputError(f"no parallel pairs in {', '.join(languages)}; fetch these languages")
+    return rows
+
+
+def read_parallel_files(files: Iterable[Path], longest: int) -> dict[str, list[Row]]:
+    """Read files of parallel text, each a source of its own: TSV of source, English, translation, or without source.
+
+    Pairs with another number of fields, or an empty side, are left out: published collections hold some (the released
+    code's only filter is the number of fields). Raises: InputError for a file of which nothing is left.
+    """
+    rows: dict[str, list[Row]] = {}
+    for path in files:
+        found = [
+            Row(pair.translation, pair.english, pair.english)
+            for pair in read_pairs(path, source=path.name, skipped=SkippedLines())
+            if len(pair.english) <= longest
+        ]
+        if not found:
+            raise InputError("holds no pairs: expected TSV, English and translation, a source before them", path=path)
+        rows[str(path)] = found
     return rows
 
 

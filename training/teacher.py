@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -16,6 +16,31 @@ from torch import Tensor
 from drdecr.encoder.types import Encoder, Progress
 
 _TEXTS_AT_ONCE = 1024
+
+
+class TeacherTokens(Protocol):
+    """Token vectors of numbered English texts, stored or computed when they are asked for."""
+
+    def padded(self, texts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the vectors of some texts, padded to the longest.
+
+        Shapes: (texts, tokens, dim) float32 and the mask of real tokens (texts, tokens) bool.
+        """
+        ...
+
+
+class LiveTeacher:
+    """A teacher that encodes the texts of each batch anew: for more text than the disk has room for."""
+
+    def __init__(self, teacher: Encoder, texts: Sequence[str]) -> None:
+        self.teacher = teacher
+        self.texts = texts
+
+    def padded(self, texts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+        encoded = self.teacher.encode([self.texts[text] for text in texts], "passage")
+        # Half precision, as stored vectors have: the two kinds teach the same.
+        found = TeacherVectors(encoded.vectors.astype(np.float16), encoded.offsets)
+        return found.padded(range(len(texts)), device)
 
 
 class TeacherVectors:

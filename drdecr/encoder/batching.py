@@ -35,7 +35,7 @@ def encode_tokens(
     if progress and empty:
         progress(empty)
     for batch in batches([len(text.ids) for text in tokens], batch_tokens):
-        token_vectors, sentence_vectors = forward(*_padded([tokens[text].ids for text in batch], pad_id))
+        token_vectors, sentence_vectors = forward(*_padded([tokens[text] for text in batch], pad_id))
         for row, text in enumerate(batch):
             vectors[offsets[text] : offsets[text + 1]] = token_vectors[row, tokens[text].scored]
             if sentences is not None and sentence_vectors is not None:
@@ -81,11 +81,11 @@ def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _padded(rows: Sequence[NDArray[np.int64]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    longest = max(map(len, rows))
-    ids = np.full((len(rows), longest), pad_id, np.int64)
-    mask = np.zeros((len(rows), longest), np.int64)
-    for position, row in enumerate(rows):
-        ids[position, : len(row)] = row
-        mask[position, : len(row)] = 1
+def _padded(texts: Sequence[TextTokens], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    longest = max(len(text.ids) for text in texts)
+    ids = np.full((len(texts), longest), pad_id, np.int64)
+    mask = np.zeros((len(texts), longest), np.int64)
+    for row, text in enumerate(texts):
+        ids[row, : len(text.ids)] = text.ids
+        mask[row, : text.attended] = 1
     return ids, mask

@@ -42,7 +42,12 @@ class ContextStream(nn.Module):
         self.bert = BertModel(self.config, add_pooling_layer=False)
         self.bert.embeddings.word_embeddings = nn.Identity()
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Encode pieces: ids and mask (batch, tokens) -> (batch, tokens, width), L2-normalised."""
-        states = self.bert(inputs_embeds=self.embedding(ids), attention_mask=mask).last_hidden_state
+    def forward(self, ids: Tensor, mask: Tensor, added: Tensor) -> Tensor:
+        """Encode pieces.
+
+        Shapes: ids and mask (batch, tokens), added (batch, tokens, width), to be added to the piece embeddings.
+        Returns (batch, tokens, width), L2-normalised.
+        """
+        embedded = self.embedding(ids) + added
+        states = self.bert(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
         return functional.normalize(states, dim=-1)

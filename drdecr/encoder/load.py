@@ -15,7 +15,8 @@ Backend = Literal["auto", "onnx", "torch"]
 def load_encoder(path: str | Path, *, threads: int | None = None, backend: Backend = "auto") -> Encoder:
     """Open a student: by ONNX Runtime where it has an `onnx/` folder, else by torch.
 
-    `threads` is how many run one batch; all processors by default.
+    `threads` is how many run one batch; all processors by default. Torch takes a GPU where there is one that computes
+    in bf16, and computes in it there.
 
     Raises: ModelError for a directory that is missing, no student, incomplete, or changed since its export, and
     where torch is needed but not installed.
@@ -38,6 +39,6 @@ def load_encoder(path: str | Path, *, threads: int | None = None, backend: Backe
         return OnnxEncoder.load(student, threads=threads)
     if not has_weights and not (student / "config.json").is_file():
         raise ModelError(f"{student}: no student; it has neither {ONNX_FOLDER}/{MANIFEST_FILE} nor modules.json")
-    from drdecr.encoder.torch_runtime import TorchEncoder
+    from drdecr.encoder.torch_runtime import TorchEncoder, fastest_precision
 
-    return TorchEncoder.load(student, threads=threads)
+    return TorchEncoder.load(student, threads=threads, precision=fastest_precision())

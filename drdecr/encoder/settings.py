@@ -28,12 +28,28 @@ _NOT_FINGERPRINTED = ("README.md", ".gitattributes")
 _File = TypeVar("_File", bound=BaseModel)
 
 
+class Expansion(BaseModel):
+    """Tokens that fill a short text up and get vectors too (ColBERT's query augmentation).
+
+    `length` counts all tokens of the text, as the limits do; `at_most` bounds how many are added. Unless `attended`,
+    they see the text and the text does not see them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token_id: NonNegativeInt
+    length: PositiveInt
+    attended: bool = False
+    at_most: PositiveInt | None = None
+
+
 class StudentSettings(BaseModel):
     """The settings of a student, as `drdecr.json` stores them.
 
     Lengths count every token that the encoder reads, also the prefix and the tokens around the text. A prefix goes
-    before the text and after the token that begins it, and is never scored. `never_scored` adds ids that count on
-    neither side; the skip lists add ids that count on one side.
+    before the text and after the token that begins it. The prefix and the tokens around the text, its frame, are
+    scored only by `score_frame`: ColBERT checkpoints were trained so. `never_scored` adds ids that count on neither
+    side; the skip lists add ids that count on one side.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -47,6 +63,9 @@ class StudentSettings(BaseModel):
     passage_length: int = Field(default=256, ge=4)
     query_prefix: TokenIds = ()
     passage_prefix: TokenIds = ()
+    score_frame: bool = False
+    query_expansion: Expansion | None = None
+    passage_expansion: Expansion | None = None
     never_scored: TokenIds = ()
     query_skip: TokenIds = ()
     passage_skip: TokenIds = ()

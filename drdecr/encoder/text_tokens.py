@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,11 +23,13 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class TextTokens:
     """One text, ready for the encoder.
 
-    Shapes: ids (read,) int64, all that the encoder reads; scored (tokens,) int64, the positions in `ids` that get
-    a token vector; spans (tokens, 2) int32, their characters. A text without any content has no ids.
+    Shapes: ids (read,) int64, all that the encoder reads, of which the first `attended` are attended to; scored
+    (tokens,) int64, the positions in `ids` that get a token vector; spans (tokens, 2) int32, their characters, none
+    for tokens that no text stands behind. A text without any content has no ids.
     """
 
     ids: NDArray[np.int64]
+    attended: int
     scored: NDArray[np.int64]
     spans: NDArray[np.int32]
     truncated: bool
@@ -35,6 +38,7 @@ class TextTokens:
 
 _NOTHING = TextTokens(
     ids=np.empty(0, np.int64),
+    attended=0,
     scored=np.empty(0, np.int64),
     spans=np.empty((0, 2), np.int32),
     truncated=False,
@@ -80,15 +84,47 @@ class TextTokenizer:
         around = start + len(prefix) + len(ids) - stop
         kept = min(stop - start, limit - around)
         of_text = ids[start : start + kept]
-        scored = np.flatnonzero(~np.isin(of_text, self._unscored[kind]))
-        spans = _spans(encoding.offsets[start:stop], clean.text)[scored] + clean.skipped
+        before, after = np.append(ids[:start], np.array(prefix, np.int64)), ids[stop:]
+        read = np.concatenate([before, of_text, after])
+        added, attended = self._added(kind, len(read))
+        spans = np.zeros((len(read) + len(added), 2), np.int64)
+        spans[len(before) : len(before) + kept] = _spans(encoding.offsets[start:stop], clean.text)[:kept]
+        spans[len(before) + kept :] = spans[len(before) + kept - 1, 1]
+        spans += clean.skipped
+        counted = ~np.isin(read, self._unscored[kind])
+        if not settings.score_frame:
+            counted[: len(before)] = counted[len(before) + kept :] = False
+        scored = np.flatnonzero(np.append(counted, np.ones(len(added), np.bool_)))
         return TextTokens(
-            ids=np.concatenate([ids[:start], np.array(prefix, np.int64), of_text, ids[stop:]]),
-            scored=scored + start + len(prefix),
-            spans=spans.astype(np.int32),
+            ids=np.append(read, added),
+            attended=len(read) + attended,
+            scored=scored,
+            spans=spans[scored].astype(np.int32),
             truncated=kept < stop - start or clean.cut,
             unknown=0.0 if settings.unknown_id is None else float(np.mean(of_text == settings.unknown_id)),
         )
+
+    def _added(self, kind: Kind, length: int) -> tuple[NDArray[np.int64], int]:
+        """Return the ids that expand a text of `length` tokens, and how many of them are attended to."""
+        settings = self._settings
+        expansion = settings.query_expansion if kind == "query" else settings.passage_expansion
+        if expansion is None:
+            return np.empty(0, np.int64), 0
+        count = max(expansion.length - length, 0)
+        if expansion.at_most is not None:
+            count = min(count, expansion.at_most)
+        return np.full(count, expansion.token_id, np.int64), count if expansion.attended else 0
+
+
+def punctuation_pieces(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Return the pieces made of nothing but punctuation, in any script: Unicode's categories P."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=False)
+    return tuple(sorted(index for piece, index in vocabulary.items() if _is_punctuation(piece)))
+
+
+def _is_punctuation(piece: str) -> bool:
+    bare = piece.removeprefix("##").strip("▁Ġ ") if len(piece) > 1 else piece
+    return bool(bare) and all(unicodedata.category(character).startswith("P") for character in bare)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from drdecr.encoder.batching import encode_tokens
-from drdecr.encoder.settings import StudentSettings, fingerprint_student, read_settings
-from drdecr.encoder.text_tokens import TextTokenizer
+from drdecr.encoder.settings import Expansion, StudentSettings, fingerprint_student, read_settings
+from drdecr.encoder.text_tokens import TextTokenizer, TextTokens
 from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
 from drdecr.errors import ModelError
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import MultiVectorEncoder
     from torch import Tensor
+
+Precision = Literal["fp32", "bf16"]
 
 # What sentence-transformers calls the two sides.
 TASKS: dict[Kind, str] = {"query": "query", "passage": "document"}
@@ -31,26 +33,42 @@ _TRUSTED = ("drdecr.", "sentence_transformers.", "pylate.models.Dense.")
 class TorchEncoder:
     """An encoder over a sentence-transformers `MultiVectorEncoder`."""
 
-    def __init__(self, model: MultiVectorEncoder, settings: StudentSettings, fingerprint: str) -> None:
+    def __init__(
+        self, model: MultiVectorEncoder, settings: StudentSettings, fingerprint: str, precision: Precision = "fp32"
+    ) -> None:
         self.model = model
+        self.precision = precision
         self.settings = settings
         # A copy: the model's own keeps its padding, which training and saving rely on.
         self._tokenizer = TextTokenizer(Tokenizer.from_str(fast_tokenizer(model).to_str()), settings)
         self._spec = settings.spec(fingerprint)
 
     @classmethod
-    def load(cls, student: str | Path, *, threads: int | None = None, device: str | None = None) -> Self:
+    def load(
+        cls,
+        student: str | Path,
+        *,
+        threads: int | None = None,
+        device: str | None = None,
+        precision: Precision = "fp32",
+        trust_remote_code: bool = False,
+    ) -> Self:
         """Load a student directory. `threads` sets torch's number for the whole process.
+
+        In bf16 the products are taken in that type, and the vectors still come as float32. `trust_remote_code` runs
+        model code that the directory brings.
 
         Raises: ModelError where it is no such directory, or torch is not installed.
         """
         settings = read_settings(student)
-        model = load_model(student, device=device)
+        model = load_model(student, device=device, trust_remote_code=trust_remote_code)
         if threads is not None:
             import torch
 
             torch.set_num_threads(threads)
-        return cls(model, settings or derive_settings(model, Path(student).name), fingerprint_student(student))
+        return cls(
+            model, settings or derive_settings(model, Path(student).name), fingerprint_student(student), precision
+        )
 
     @property
     def spec(self) -> EncoderSpec:
@@ -58,6 +76,14 @@ class TorchEncoder:
 
     def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:
         """Encode texts in their order. An empty text has no token vectors."""
+        return self.encode_tokens(self.tokenize(texts, kind), progress=progress)
+
+    def tokenize(self, texts: Sequence[str], kind: Kind) -> list[TextTokens]:
+        """Do the first half of `encode`, to be timed or batched apart."""
+        return self._tokenizer.tokenize(texts, kind)
+
+    def encode_tokens(self, tokens: Sequence[TextTokens], *, progress: Progress | None = None) -> Encoded:
+        """Do the second half of `encode`."""
         import torch
 
         was_training = self.model.training
@@ -68,14 +94,15 @@ class TorchEncoder:
         ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
             device = self.model.device
             tokens, sentences = vectors_of(
-                self.model, torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), kind, self.settings
+                self.model, torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), self.settings
             )
             return tokens.cpu().numpy(), None if sentences is None else sentences.cpu().numpy()
 
         try:
-            with torch.inference_mode():
+            narrow = torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+            with torch.inference_mode(), narrow:
                 return encode_tokens(
-                    self._tokenizer.tokenize(texts, kind),
+                    tokens,
                     forward,
                     dim=self._spec.dim,
                     sentence_dim=self._spec.sentence_dim,
@@ -86,10 +113,19 @@ class TorchEncoder:
             self.model.train(was_training)
 
 
+def fastest_precision() -> Precision:
+    """Return bf16 where a GPU multiplies it, else fp32."""
+    try:
+        import torch
+    except ImportError:
+        return "fp32"
+    return "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "fp32"
+
+
 def vectors_of(
-    model: torch.nn.Module, ids: Tensor, mask: Tensor, kind: Kind, settings: StudentSettings
+    model: torch.nn.Module, ids: Tensor, mask: Tensor, settings: StudentSettings
 ) -> tuple[Tensor, Tensor | None]:
-    """Run a model over token ids, (batch, tokens) int64.
+    """Run a model over token ids, (batch, tokens) int64; queries and passages take the same way through it.
 
     Returns float32 token vectors (batch, tokens, dim), L2-normalised, padding included, and sentence vectors
     (batch, sentence_dim), or None for a student without.
@@ -98,7 +134,7 @@ def vectors_of(
     """
     from torch.nn import functional
 
-    features: dict[str, Any] = model({"input_ids": ids, "attention_mask": mask}, task=TASKS[kind])
+    features: dict[str, Any] = model({"input_ids": ids, "attention_mask": mask}, task=TASKS["passage"])
     tokens = features["token_embeddings"].float()
     # Fewer dimensions than the model has: its first ones (Matryoshka).
     if tokens.shape[-1] < settings.dim:
@@ -115,23 +151,35 @@ def vectors_of(
     return tokens, functional.normalize(sentences.float(), dim=-1)
 
 
-def load_model(student: str | Path, *, device: str | None = None) -> MultiVectorEncoder:
-    """Open a directory with sentence-transformers, on this machine only. Raises: ModelError."""
+def load_model(
+    student: str | Path, *, device: str | None = None, trust_remote_code: bool = False
+) -> MultiVectorEncoder:
+    """Open a directory with sentence-transformers, on this machine only.
+
+    Code that the directory brings runs only with `trust_remote_code`. Raises: ModelError.
+    """
     try:
         from sentence_transformers import MultiVectorEncoder
+        from sentence_transformers.base.modules import Router
     except ImportError:
         raise ModelError(
             f"{student}: running it needs torch and sentence-transformers: pip install 'drdecr[train]', "
             "or use a student with an onnx/ folder"
         ) from None
     try:
-        return MultiVectorEncoder(
-            str(student), device=device, local_files_only=True, trust_remote_code=_only_our_code(Path(student))
+        model = MultiVectorEncoder(
+            str(student),
+            device=device,
+            local_files_only=True,
+            trust_remote_code=trust_remote_code or _only_our_code(Path(student)),
         )
     except Exception as problem:  # the library wraps nothing: KeyError, OSError, json errors and more
         raise ModelError(
             f"{student}: sentence-transformers cannot load it ({type(problem).__name__}: {problem})"
         ) from None
+    if any(isinstance(module, Router) for module in model):
+        raise ModelError(f"{student}: has other modules for queries than for passages; one encoder must read both")
+    return model
 
 
 def _only_our_code(student: Path) -> bool:
@@ -160,31 +208,39 @@ def fast_tokenizer(model: MultiVectorEncoder) -> Tokenizer:
 def derive_settings(model: MultiVectorEncoder, name: str) -> StudentSettings:
     """Read from a model without `drdecr.json` what that file would say.
 
-    Prompts become prefixes. Raises: ModelError for query expansion, which no runtime here does.
+    Prompts become prefixes; what sentence-transformers scores is scored. Raises: ModelError for prompts that are not
+    tokens before the text, and for tokens that it scores by an allowlist.
     """
     first = model[0]
-    if getattr(first, "query_expansion", None):
-        raise ModelError(
-            f"{name}: expands queries by mask tokens, which is not supported; switch query_expansion off"
-        )
     tokenizer = model.tokenizer
-    backend = fast_tokenizer(model)
     longest = int(getattr(first, "max_seq_length", None) or 256)
     passage_length = getattr(first, "document_length", None) or getattr(first, "passage_length", None) or longest
+    query_length = int(getattr(first, "query_length", None) or longest)
+    expansion = _expansion(model)
+    if expansion is not None:
+        fixed = first.query_expansion["strategy"] == "fixed"
+        query_length = expansion.length if fixed else max(query_length, expansion.length)
     prompts = model.prompts or {}
     passage_prompt = next((prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)), "")
     skip: dict[str, tuple[int, ...]] = {"query": (), "document": ()}
     for module in model:
         if (ids := getattr(module, "_skiplist_ids", None)) is not None:
             skip |= {task: tuple(ids.tolist()) for task in module.skiplist_tasks}
+        if getattr(module, "keep_only_token_ids", None):
+            raise ModelError(f"{name}: scores only tokens of an allowlist (images), which no runtime here does")
     pad_id = getattr(tokenizer, "pad_token_id", None)
+    backend = Tokenizer.from_str(fast_tokenizer(model).to_str())
+    backend.no_padding()
+    backend.no_truncation()
     return StudentSettings(
         name=name,
         dim=int(model.get_embedding_dimension()),
-        query_length=int(getattr(first, "query_length", None) or longest),
+        query_length=query_length,
         passage_length=int(passage_length),
-        query_prefix=_prefix(backend, prompts.get("query")),
-        passage_prefix=_prefix(backend, passage_prompt),
+        query_prefix=_prefix(backend, prompts.get("query"), name),
+        passage_prefix=_prefix(backend, passage_prompt, name),
+        score_frame=True,
+        query_expansion=expansion,
         query_skip=skip["query"],
         passage_skip=skip["document"],
         pad_id=pad_id or 0,
@@ -192,5 +248,28 @@ def derive_settings(model: MultiVectorEncoder, name: str) -> StudentSettings:
     )
 
 
-def _prefix(tokenizer: Tokenizer, prompt: str | None) -> tuple[int, ...]:
-    return tuple(tokenizer.encode(prompt, add_special_tokens=False).ids) if prompt else ()
+def _expansion(model: MultiVectorEncoder) -> Expansion | None:
+    stated = getattr(model[0], "query_expansion", None)
+    if not stated:
+        return None
+    tokenizer = model.tokenizer
+    if stated.get("token") is not None:
+        token_id = tokenizer.convert_tokens_to_ids(stated["token"])
+    else:
+        token_id = tokenizer.mask_token_id if tokenizer.mask_token_id is not None else tokenizer.eos_token_id
+    return Expansion(token_id=token_id, length=stated["length"], attended=bool(stated.get("attend")))
+
+
+def _prefix(tokenizer: Tokenizer, prompt: str | None, name: str) -> tuple[int, ...]:
+    """Return a prompt's ids. Raises: ModelError where the text after it is split otherwise than alone."""
+    if not prompt:
+        return ()
+    prefix = tokenizer.encode(prompt, add_special_tokens=False).ids
+    for text in ("which one", "東京 の", "كيف ذلك"):
+        alone = tokenizer.encode(text, add_special_tokens=False).ids
+        if tokenizer.encode(prompt + text, add_special_tokens=False).ids != prefix + alone:
+            raise ModelError(
+                f"{name}: its prompt {prompt!r} runs together with the text after it; only a prompt whose pieces "
+                "stay apart, such as a marker token, is supported"
+            )
+    return tuple(prefix)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import torch
 from sentence_transformers.base.modules import InputModule
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from drdecr.encoder.context_stream import ContextStream
 from drdecr.encoder.ngram_stream import NgramStream
@@ -19,6 +19,9 @@ from drdecr.encoder.sentence_head import SentenceHead
 
 class TwoStreamEncoder(InputModule):  # type: ignore[misc]
     """Texts to token features (contextual and n-gram, side by side) and a sentence vector.
+
+    A bridge from the n-gram features is added to the contextual stream's piece embeddings: the n-gram stream places
+    words of all its languages in one space, which the transferred embeddings do for a part of the pieces only.
 
     Gives `token_embeddings` (batch, tokens, context width + n-gram width), each half L2-normalised, and
     `sentence_embedding` (batch, n-gram width), L2-normalised. For training, `context_embeddings` is the contextual
@@ -62,7 +65,11 @@ class TwoStreamEncoder(InputModule):  # type: ignore[misc]
         self.passage_length = passage_length
         self.context = ContextStream(pieces, context_config, neighbours)
         self.ngram = NgramStream(pieces, **ngram_config)
-        self.sentence_head = SentenceHead(self.ngram.width, int(self.context.config.hidden_size))
+        width = int(self.context.config.hidden_size)
+        self.sentence_head = SentenceHead(self.ngram.width, width)
+        # What the contextual stream reads of the n-gram features; nothing until it is trained.
+        self.bridge = nn.Linear(self.ngram.width, width, bias=False)
+        nn.init.zeros_(self.bridge.weight)
 
     @property
     def max_seq_length(self) -> int:
@@ -102,7 +109,7 @@ class TwoStreamEncoder(InputModule):  # type: ignore[misc]
     def forward(self, features: dict[str, Tensor], task: str | None = None) -> dict[str, Tensor]:
         ids, mask = features["input_ids"], features["attention_mask"]
         ngram_tokens, sentence = self.ngram(ids, mask)
-        context_tokens = self.context(ids, mask)
+        context_tokens = self.context(ids, mask, self.bridge(ngram_tokens))
         features["context_embeddings"] = context_tokens
         features["token_features"] = torch.cat([context_tokens, ngram_tokens], dim=-1)
         features["token_embeddings"] = features["token_features"]

@@ -69,6 +69,17 @@ class Encoded:
             unknown=self.unknown[start:stop],
         )
 
+    def copy(self) -> Encoded:
+        """Return the same in arrays of its own: a view from `select` keeps all that it was taken from."""
+        return Encoded(
+            vectors=self.vectors.copy(),
+            offsets=self.offsets.copy(),
+            sentences=None if self.sentences is None else self.sentences.copy(),
+            spans=self.spans.copy(),
+            truncated=self.truncated.copy(),
+            unknown=self.unknown.copy(),
+        )
+
 
 class Encoder(Protocol):
     """Anything that turns texts into token vectors: ONNX Runtime, torch, a fake in a test."""

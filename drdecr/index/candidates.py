@@ -30,7 +30,7 @@ _FILTERED_EXACT_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Effort:
+class Knobs:
     """The knobs of one search on one segment, all decided."""
 
     nprobe: int
@@ -38,10 +38,10 @@ class Effort:
     exact: bool
 
 
-def effort_for(segment: Segment, params: SearchParams, k: int, tuning: Tuning | None = None) -> Effort:
+def decide_knobs(segment: Segment, params: SearchParams, k: int, tuning: Tuning | None = None) -> Knobs:
     """Fill in the knobs that were left open, by the segment's size."""
     nprobe, candidates = knobs_for(params, k, len(segment), segment.lists, tuning)
-    return Effort(nprobe, candidates, exact=nprobe == segment.lists and candidates == len(segment))
+    return Knobs(nprobe, candidates, exact=nprobe == segment.lists and candidates == len(segment))
 
 
 class CandidateFinder:
@@ -54,7 +54,7 @@ class CandidateFinder:
     def find(
         self,
         query: QueryLanes,
-        effort: Effort,
+        knobs: Knobs,
         wanted: int,
         allowed: NDArray[np.bool_] | None = None,
         *,
@@ -68,40 +68,40 @@ class CandidateFinder:
         segment = self._segment
         if allowed is not None:
             kept = np.flatnonzero(allowed)
-            if effort.exact or (filtered and len(kept) <= _FILTERED_EXACT_FACTOR * effort.candidates):
+            if knobs.exact or (filtered and len(kept) <= _FILTERED_EXACT_FACTOR * knobs.candidates):
                 return kept
             wanted = min(wanted, len(kept))
-        if effort.exact:
+        if knobs.exact:
             return np.arange(len(segment), dtype=np.int64)
         table = query.table(segment.quantizer)
-        if effort.nprobe == segment.lists and len(segment) <= _SHORTLIST_FACTOR * effort.candidates:
+        if knobs.nprobe == segment.lists and len(segment) <= _SHORTLIST_FACTOR * knobs.candidates:
             # All lists meet all passages, and none would be cut: a small segment of a quantiser with many lists.
             met = np.arange(len(segment), dtype=np.int64) if allowed is None else kept
         else:
-            met = self._meet(table, query.tokens, effort, wanted, allowed)
+            met = self._meet(table, query.tokens, knobs, wanted, allowed)
         if query.sentence is not None:
-            nearest = segment.nearest_sentences(query.sentence, effort.candidates, effort.nprobe, allowed)
+            nearest = segment.nearest_sentences(query.sentence, knobs.candidates, knobs.nprobe, allowed)
             met = np.union1d(met, nearest)
-        if len(met) > effort.candidates:
+        if len(met) > knobs.candidates:
             narrow, step = query.narrow_table(segment.quantizer)
             scores = np.empty(len(met), np.float32)
             score_by_cells(met, segment.offsets, segment.cells, narrow, query.tokens, scores)
-            met = _best(met, step * scores + sentence_scores(segment, query, met), effort.candidates)
+            met = _best(met, step * scores + sentence_scores(segment, query, met), knobs.candidates)
         return met
 
     def _meet(
         self,
         table: NDArray[np.float32],
         tokens: int,
-        effort: Effort,
+        knobs: Knobs,
         wanted: int,
         allowed: NDArray[np.bool_] | None,
     ) -> NDArray[np.int64]:
-        nprobe = effort.nprobe
+        nprobe = knobs.nprobe
         while True:
             met, sums = self._visit(table, tokens, nprobe, allowed)
             if len(met) >= wanted or nprobe == self._segment.lists:
-                return _best(met, sums, _SHORTLIST_FACTOR * effort.candidates)
+                return _best(met, sums, _SHORTLIST_FACTOR * knobs.candidates)
             nprobe = min(4 * nprobe, self._segment.lists)
 
     def _visit(

@@ -198,7 +198,7 @@ def write_manifest(directory: Path, manifest: Manifest, *, name: str = MANIFEST)
         file.flush()
         os.fsync(file.fileno())
     partial.rename(path)
-    sync_directory(path.parent)
+    sync_path(path.parent)
 
 
 def read_manifest(directory: Path, *, name: str = MANIFEST) -> Manifest:
@@ -248,13 +248,20 @@ def record_file(path: Path) -> FileRecord:
     return FileRecord(size_bytes=size, sha256=digest.hexdigest())
 
 
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable."""
-    descriptor = os.open(directory, os.O_RDONLY)
+def sync_path(path: Path) -> None:
+    """Make the contents of a file, or the names in a directory, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(directory: Path) -> None:
+    """Make all files and names below a directory durable."""
+    for path in sorted(directory.rglob("*"), reverse=True):
+        sync_path(path)
+    sync_path(directory)
 
 
 def _record_of(manifest: Manifest) -> dict[str, object]:

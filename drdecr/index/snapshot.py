@@ -15,7 +15,7 @@ from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, EncoderSpec
 from drdecr.errors import ModelError, ModelMismatchError, SnapshotCorruptError, SnapshotError, UsageError
 from drdecr.index.backend import Hit, SearchParams, StageTimes
-from drdecr.index.candidates import CandidateFinder, effort_for
+from drdecr.index.candidates import CandidateFinder, decide_knobs
 from drdecr.index.compatibility import require_student, require_vectors
 from drdecr.index.filter_masks import FilterMasks
 from drdecr.index.filters import Filter
@@ -222,8 +222,8 @@ class Snapshot:
             if allowed is not None:
                 part = allowed[base : base + len(segment)]
                 own = part if own is None else own & part
-            effort, wanted = effort_for(segment, params, k, self.tuning), min(k, len(segment))
-            found = finder.find(query, effort, wanted, own, filtered=allowed is not None)
+            knobs, wanted = decide_knobs(segment, params, k, self.tuning), min(k, len(segment))
+            found = finder.find(query, knobs, wanted, own, filtered=allowed is not None)
             found = found[segment.offsets[found + 1] > segment.offsets[found]]
             narrowed = time.perf_counter()
             scores.append(relevance(segment, query, found))

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from drdecr.errors import SnapshotCorruptError
-from drdecr.index.manifest import sync_directory
+from drdecr.index.manifest import sync_path
 
 TUNING = "tuning.json"
 _FORMAT = 1
@@ -65,7 +65,7 @@ def write_tuning(directory: Path, tuning: Tuning) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.rename(directory / TUNING)
-        sync_directory(directory)
+        sync_path(directory)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -76,7 +76,7 @@ def remove_tuning(directory: Path) -> bool:
         (directory / TUNING).unlink()
     except FileNotFoundError:
         return False
-    sync_directory(directory)
+    sync_path(directory)
     return True
 
 

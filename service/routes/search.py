@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import Any
+import asyncio
+from contextlib import suppress
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
+from drdecr.encoder.types import Encoded
+from service.cursors import Cursor
+from service.deadline import ClientGoneError, Deadline
 from service.engine import Engine, ServedIndex
 from service.problems import Problem, documented, from_http_exception, from_validation
 from service.responses import json_response
@@ -21,50 +24,54 @@ from service.schemas import (
     SearchRequest,
     SearchResponse,
 )
-from service.searching import Answer, Wish, search
+from service.searching import Wish, answer
 from service.state import JsonOnly, Service, ServiceDependency
 from service.stopwatch import Stopwatch
 from service.texts import checked
-from service.work import Deadline
 
 router = APIRouter(tags=["search"])
 
-_BATCH_PIECE = 32
-"""Queries encoded together; between two pieces other requests get their turn."""
+_TOGETHER = 8
+"""Queries of one batch that are at work or wait at once; the queries of other requests come in between."""
 
 
 @router.post(
     "/v1/indexes/{alias}/search",
     response_model=SearchResponse,
     dependencies=[JsonOnly],
-    responses=documented(400, 401, 404, 413, 415, 422, 429, 500, 503, 504),
+    responses=documented(400, 401, 404, 410, 413, 415, 422, 429, 500, 503, 504),
     summary="Find passages by a query in any language",
 )
-async def search_index(alias: str, body: SearchRequest, service: ServiceDependency) -> Response:
+async def search_index(alias: str, body: SearchRequest, request: Request, service: ServiceDependency) -> Response:
     watch = Stopwatch()
-    deadline = service.deadline(body.timeout_ms)
     engine = service.engine
     index = engine.index(alias)
-    wish = _wish(service, body)
+    cursor = None if body.cursor is None else Cursor.parse(body.cursor)
+    wish = _wish(service, body, cursor)
+    if cursor is not None:
+        index = service.pinned.find(alias, index, cursor.version)
 
-    def work() -> Response:
-        watch.add("queue", watch.elapsed_ms())
-        (answer,) = search(engine.encoder, index, [wish], deadline, watch)
-        took_ms = watch.took_ms()
-        return json_response(
+    def work(query: Encoded) -> tuple[Response, bool]:
+        found = answer(engine.encoder, index, wish, query, deadline, watch)
+        response = json_response(
             SearchResponse(
-                hits=answer.hits,
-                took_ms=took_ms,
+                hits=found.hits,
+                took_ms=watch.took_ms(),
                 index=index.name,
                 index_version=index.snapshot.version,
-                warnings=answer.warnings,
+                next_cursor=None if found.next_cursor is None else str(found.next_cursor),
+                partial=found.partial,
+                warnings=found.warnings,
             )
         )
+        return response, found.next_cursor is not None
 
-    async with service.queue.admission():
-        response = await service.queue.run(deadline, work)
+    async with service.admitted(request, body.timeout_ms) as deadline:
+        response, more = await service.queries.run(wish.query, deadline, watch, work)
+    if more:
+        service.pinned.pin(alias, index)
     service.metrics.queries.labels(index.name).inc()
-    service.metrics.observe_stages(watch.stages)
+    service.record(request, watch)
     return response
 
 
@@ -75,50 +82,61 @@ async def search_index(alias: str, body: SearchRequest, service: ServiceDependen
     responses=documented(400, 401, 413, 415, 422, 429, 500, 503, 504),
     summary="Answer many queries; a wrong one fails alone",
 )
-async def search_batch(body: BatchRequest, service: ServiceDependency) -> Response:
+async def search_batch(body: BatchRequest, request: Request, service: ServiceDependency) -> Response:
     watch = Stopwatch()
-    deadline = service.deadline(body.timeout_ms)
     engine = service.engine
     results: list[BatchResult | None] = [None] * len(body.queries)
-    groups: dict[Any, list[tuple[int, ServedIndex, Wish]]] = defaultdict(list)
+    wanted: list[tuple[int, ServedIndex, Wish]] = []
     for number, item in enumerate(body.queries):
         try:
-            index, wish = _item(service, engine, item, body.index)
+            wanted.append((number, *_item(service, engine, item, body.index)))
         except HTTPException as error:
             results[number] = _failed(error)
-        else:
-            groups[(index.name, wish.group)].append((number, index, wish))
-    if sum(wish.k for group in groups.values() for _, _, wish in group) > MAX_BATCH_HITS:
+    if sum(wish.k for _, _, wish in wanted) > MAX_BATCH_HITS:
         raise Problem(422, "invalid_request", f"/queries: all k together are at most {MAX_BATCH_HITS}; send fewer.")
-    async with service.queue.admission():
-        for group in groups.values():
-            for start in range(0, len(group), _BATCH_PIECE):
-                piece = group[start : start + _BATCH_PIECE]
-                answered = await _piece(service, engine, piece, deadline, watch)
-                for (number, index, _), result in zip(piece, answered, strict=True):
-                    results[number] = result
-                    service.metrics.queries.labels(index.name).inc(result.status == 200)
-        service.metrics.observe_stages(watch.stages)
-        answer = BatchResponse(results=[result for result in results if result], took_ms=watch.took_ms())
-        return await service.queue.run(service.deadline(None), json_response, answer)
+    waiting = iter(wanted)
+
+    async def answer_waiting() -> None:
+        with suppress(ClientGoneError):
+            for number, index, wish in waiting:
+                results[number] = await _answer_item(service, engine, index, wish, deadline, watch)
+
+    async with service.admitted(request, body.timeout_ms) as deadline:
+        async with asyncio.TaskGroup() as together:
+            for _ in range(_TOGETHER):
+                together.create_task(answer_waiting())
+        done = [result for result in results if result is not None]
+        late = any(result.status == 504 for result in done)
+        response = BatchResponse(results=done, took_ms=watch.took_ms(), partial=late)
+        service.record(request, watch)
+        return await service.queue.run(deadline.extended(), json_response, response)
 
 
-async def _piece(
-    service: Service,
-    engine: Engine,
-    piece: list[tuple[int, ServedIndex, Wish]],
-    deadline: Deadline,
-    watch: Stopwatch,
-) -> list[BatchResult]:
-    """Answer some queries that share index, k, params and filter; what fails them all is each one's error."""
-    index = piece[0][1]
+async def _answer_item(
+    service: Service, engine: Engine, index: ServedIndex, wish: Wish, deadline: Deadline, watch: Stopwatch
+) -> BatchResult:
+    """Answer one question of a batch as a request of its own would be; its place in the queue is the batch's."""
+    own = Stopwatch()
     try:
-        answers = await service.queue.run(
-            deadline, search, engine.encoder, index, [wish for _, _, wish in piece], deadline, watch
+        found = await service.queries.run(
+            wish.query,
+            deadline,
+            own,
+            lambda query: answer(engine.encoder, index, wish, query, deadline, own),
         )
     except HTTPException as error:
-        return [_failed(error)] * len(piece)
-    return [_found(index, answer) for answer in answers]
+        return _failed(error)
+    finally:
+        watch.include(own)
+    service.metrics.queries.labels(index.name).inc()
+    return BatchResult(
+        status=200,
+        hits=found.hits,
+        index=index.name,
+        index_version=index.snapshot.version,
+        partial=found.partial,
+        warnings=found.warnings,
+    )
 
 
 def _item(service: Service, engine: Engine, item: object, default: str | None) -> tuple[ServedIndex, Wish]:
@@ -132,7 +150,7 @@ def _item(service: Service, engine: Engine, item: object, default: str | None) -
     return engine.index(name), _wish(service, query)
 
 
-def _wish(service: Service, body: SearchRequest | BatchQuery) -> Wish:
+def _wish(service: Service, body: SearchRequest | BatchQuery, cursor: Cursor | None = None) -> Wish:
     wish = Wish(
         query=checked(body.query, "/query", service.settings.max_query_chars),
         k=body.k,
@@ -140,19 +158,11 @@ def _wish(service: Service, body: SearchRequest | BatchQuery) -> Wish:
         explain=body.explain,
         params=body.params,
         filter=body.filter,
+        snippet=body.snippet,
+        cursor=cursor,
     )
     wish.check()
     return wish
-
-
-def _found(index: ServedIndex, answer: Answer) -> BatchResult:
-    return BatchResult(
-        status=200,
-        hits=answer.hits,
-        index=index.name,
-        index_version=index.snapshot.version,
-        warnings=answer.warnings,
-    )
 
 
 def _failed(error: HTTPException) -> BatchResult:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 
 import numpy as np
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
 from drdecr.encoder.types import Encoded, EncoderSpec
+from service.deadline import Deadline
 from service.problems import documented
 from service.responses import json_response
 from service.schemas import (
@@ -36,14 +37,13 @@ _STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
     responses=documented(*_STATUSES),
     summary="Return the token vectors of queries or passages",
 )
-async def encode_texts(body: EncodeRequest, service: ServiceDependency) -> Response:
+async def encode_texts(body: EncodeRequest, request: Request, service: ServiceDependency) -> Response:
     watch = Stopwatch()
-    deadline = service.deadline(body.timeout_ms)
     encoder = service.engine.encoder
     limit = service.settings.max_query_chars if body.kind == "query" else service.settings.max_text_chars
     texts = checked_all(body.texts, "/texts", limit)
 
-    def work() -> Response:
+    def work(deadline: Deadline) -> Response:
         watch.add("queue", watch.elapsed_ms())
         encoded = encode(encoder, texts, body.kind, watch)
         deadline.check()
@@ -61,9 +61,9 @@ async def encode_texts(body: EncodeRequest, service: ServiceDependency) -> Respo
             )
         )
 
-    async with service.queue.admission():
-        response = await service.queue.run(deadline, work)
-    service.metrics.observe_stages(watch.stages)
+    async with service.admitted(request, body.timeout_ms) as deadline:
+        response = await service.queue.run(deadline, work, deadline)
+    service.record(request, watch)
     return response
 
 
@@ -74,14 +74,13 @@ async def encode_texts(body: EncodeRequest, service: ServiceDependency) -> Respo
     responses=documented(*_STATUSES),
     summary="Order given texts by their relevance to a query",
 )
-async def rerank_texts(body: RerankRequest, service: ServiceDependency) -> Response:
+async def rerank_texts(body: RerankRequest, request: Request, service: ServiceDependency) -> Response:
     watch = Stopwatch()
-    deadline = service.deadline(body.timeout_ms)
     encoder = service.engine.encoder
     query = checked(body.query, "/query", service.settings.max_query_chars)
     texts = checked_all(body.texts, "/texts", service.settings.max_text_chars)
 
-    def work() -> Response:
+    def work(deadline: Deadline) -> Response:
         watch.add("queue", watch.elapsed_ms())
         asked = encode(encoder, [query], "query", watch)
         deadline.check()
@@ -97,9 +96,9 @@ async def rerank_texts(body: RerankRequest, service: ServiceDependency) -> Respo
         results = [RerankResult(index=int(number), score=round(float(scores[number]), 6)) for number in order]
         return json_response(RerankResponse(results=results, took_ms=watch.took_ms(), warnings=warnings))
 
-    async with service.queue.admission():
-        response = await service.queue.run(deadline, work)
-    service.metrics.observe_stages(watch.stages)
+    async with service.admitted(request, body.timeout_ms) as deadline:
+        response = await service.queue.run(deadline, work, deadline)
+    service.record(request, watch)
     return response
 
 

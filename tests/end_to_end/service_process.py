@@ -14,6 +14,8 @@ from pathlib import Path
 
 import httpx
 
+THINGS = ("cats", "dogs", "moons", "editors", "violins", "rivers")
+"""What the passages of the `snapshot` fixture are about."""
 WAIT_S = 60
 COMMAND = [str(Path(sys.executable).with_name("drdecr"))]
 

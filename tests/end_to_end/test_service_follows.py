@@ -58,7 +58,7 @@ def test_changes_serve_without_a_restart_and_without_a_failed_request(
     tiny_student: Path, snapshot: Path, tmp_path: Path
 ) -> None:
     options = ("--student", tiny_student, "--index", f"demo={snapshot}")
-    with running_service(tmp_path / "log", *options, FOLLOW_S="0.05") as service:
+    with running_service(tmp_path / "log", *options, FOLLOW_S="0.05", CURSOR_KEEP_S="1") as service:
         stop = threading.Event()
         statuses: Counter[int] = Counter()
         versions: set[str] = set()
@@ -102,7 +102,7 @@ def test_damaged_or_foreign_generation_is_logged_and_the_old_one_answers(
     tiny_student: Path, another_student: Path, snapshot: Path, tmp_path: Path
 ) -> None:
     options = ("--student", tiny_student, "--index", f"demo={snapshot}")
-    with running_service(tmp_path / "log", *options, FOLLOW_S="0.05") as service:
+    with running_service(tmp_path / "log", *options, FOLLOW_S="0.05", CURSOR_KEEP_S="1") as service:
         before = version(service)
         passages = passage_file(tmp_path / "more.jsonl", "more", 3)
         build = ("index", "build", "--student", another_student, "--passages", passages, "--out", snapshot, "--force")

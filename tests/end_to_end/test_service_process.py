@@ -16,29 +16,12 @@ from pathlib import Path
 
 import httpx
 import pytest
-from service_process import COMMAND, WAIT_S, RunningService, environment, running_service, serve_and_fail
+from service_process import THINGS, WAIT_S, RunningService, environment, running_service, serve_and_fail
 
 from drdecr import __version__
 from service.keys import new_key
 
 SEARCH = "/v1/indexes/demo/search"
-THINGS = ("cats", "dogs", "moons", "editors", "violins", "rivers")
-
-
-@pytest.fixture(scope="module")
-def snapshot(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("serve")
-    passages = directory / "passages.jsonl"
-    with passages.open("w", encoding="utf-8") as file:
-        for number in range(60):
-            thing = THINGS[number % len(THINGS)]
-            record = {"id": f"{thing}-{number}", "title": thing.title(), "text": f"All about {thing}, part {number}."}
-            file.write(json.dumps(record) + "\n")
-    build = [*COMMAND, "index", "build", "--student", tiny_student, "--passages", passages]
-    subprocess.run(
-        [*build, "--out", directory / "snapshot"], check=True, env=environment(), stdout=subprocess.DEVNULL
-    )
-    return directory / "snapshot"
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +152,34 @@ def test_sigterm_under_load_loses_no_request(tiny_student: Path, snapshot: Path,
     assert ready_after == [503] * 6
 
 
+def test_more_than_the_queue_holds_is_shed_and_the_service_recovers(
+    tiny_student: Path, snapshot: Path, tmp_path: Path
+):
+    answers: list[httpx.Response] = []
+    options = ("--student", tiny_student, "--index", f"demo={snapshot}", "--threads", "1")
+
+    def insist(url: str, name: int) -> None:
+        with httpx.Client(base_url=url, timeout=WAIT_S) as client:
+            for number in range(60):
+                answers.append(client.post(SEARCH, json={"query": f"all about {name} {number}", "k": 60}))
+
+    def memory_bytes(service: RunningService) -> float:
+        lines = service.client.get("/metrics").text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("process_resident_memory_bytes"))
+
+    with running_service(tmp_path / "log", *options, QUEUE_DEPTH="2", QUERY_CACHE_BYTES="0") as service:
+        before = memory_bytes(service)
+        clients = [threading.Thread(target=insist, args=(service.url, name)) for name in range(16)]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(WAIT_S)
+        assert {answer.status_code for answer in answers} == {200, 429}
+        assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 429)
+        assert all(service.client.post(SEARCH, json={"query": "rivers"}).status_code == 200 for _ in range(20))
+        assert memory_bytes(service) - before < 64 * 2**20
+
+
 def test_work_in_flight_is_finished_even_without_a_drain_window(tiny_student: Path, snapshot: Path, tmp_path: Path):
     answers: list[httpx.Response] = []
     body = {"index": "demo", "queries": [{"query": f"all about {thing}", "k": 50} for thing in THINGS] * 160}
@@ -189,6 +200,20 @@ def test_work_in_flight_is_finished_even_without_a_drain_window(tiny_student: Pa
             client.join(WAIT_S)
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert all(result["status"] == 200 for answer in answers for result in answer.json()["results"])
+
+
+def test_work_for_a_client_that_has_gone_is_stopped(service: RunningService):
+    body = {"index": "demo", "queries": [{"query": f"gone {number}", "k": 60} for number in range(1_000)]}
+    host, port = service.url.removeprefix("http://").split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=WAIT_S)
+    connection.request("POST", "/v1/search/batch", json.dumps(body), {"Content-Type": "application/json"})
+    while "drdecr_queue_admitted 1.0" not in service.client.get("/metrics").text:
+        pass
+    connection.close()
+    while 'drdecr_refused_total{reason="client_gone"} 1.0' not in (text := service.client.get("/metrics").text):
+        assert "drdecr_queue_admitted 1.0" in text
+    answered = float(next(line for line in text.splitlines() if line.startswith("drdecr_queries_total")).split()[1])
+    assert answered < 1_000
 
 
 def test_ctrl_c_stops_at_once_and_well(tiny_student: Path, snapshot: Path, tmp_path: Path):

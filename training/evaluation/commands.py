@@ -7,13 +7,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from drdecr.corpus import Qrels, Query, read_passages, read_qrels, read_queries, read_run
 from drdecr.errors import InputError, UsageError
 from training.evaluation.measures import MEASURES, Run, Scores, mean_scores, score_queries, score_table
-from training.evaluation.snapshot_run import open_snapshot_ranker
+from training.evaluation.snapshot_run import SnapshotRanker, open_snapshot_ranker
+from training.evaluation.two_stage import TwoStageTeacher, cost_table, student_costs
 from training.evaluation.xor import (
     XorQuestion,
     contexts,
@@ -41,6 +43,9 @@ EXISTING = click.Path(exists=True, path_type=Path)
 @click.option("--xor-answers", type=EXISTING, help="XOR-TyDi questions with answers (JSONL): gives R@2kt and R@5kt.")
 @click.option("--xor-predictions", type=EXISTING, help="XOR-TyDi predictions (JSON) instead of a run or snapshot.")
 @click.option("--passages", type=EXISTING, help="Texts of a run's passages, for --xor-answers.")
+@click.option("--translator", help="Also ask a two-stage teacher: human:FILE, apertium:PAIR or model:PATH_OR_NAME.")
+@click.option("--teacher-snapshot", type=EXISTING, help="The teacher's snapshot of the same passages.")
+@click.option("--teacher", type=EXISTING, help="The teacher.  [default: student/ beside its snapshot]")
 @click.option("--json", "as_json", is_flag=True, help="Print every measure as JSON.")
 def evaluate(
     runs: tuple[Path, ...],
@@ -52,6 +57,9 @@ def evaluate(
     xor_answers: Path | None,
     xor_predictions: Path | None,
     passages: Path | None,
+    translator: str | None,
+    teacher_snapshot: Path | None,
+    teacher: Path | None,
     as_json: bool,
 ) -> None:
     """Score a run, or a snapshot's answers, against judgments.
@@ -64,12 +72,24 @@ def evaluate(
     R@5kt-corrected: missing questions are misses, answers match whole words of the text as it was written (the script
     looks for a substring in NLTK's tokens, which respaces punctuation and rewrites quotes).
 
+    --translator asks the teacher too: every query is translated to English, then searched in --teacher-snapshot.
+    Both systems' scores are printed, and their milliseconds a query by step. In the translator's name, {lang} stands
+    for the language of a file of queries.
+
     \b
     Examples:
       drdecr evaluate --run de.trec --qrels qrels.trec --queries de.tsv
       drdecr evaluate --snapshot snapshot --qrels qrels.trec --queries ja.tsv --queries ko.tsv
+      drdecr evaluate --snapshot snapshot --qrels qrels.trec --queries es.tsv \\
+        --translator apertium:spa-eng --teacher-snapshot english/snapshot --teacher english/teacher
     """
     _check_usage(runs, snapshot, query_files, qrels, xor_answers, xor_predictions, passages)
+    if (translator is None) != (teacher_snapshot is None) or (teacher is not None and translator is None):
+        raise UsageError(
+            "a two-stage teacher is --translator and --teacher-snapshot, and --teacher where it lies apart"
+        )
+    if translator is not None and (snapshot is None or xor_answers is not None):
+        raise UsageError("--translator stands beside --snapshot and --qrels")
     narrowed = _by_language((path, list(read_queries(path))) for path in query_files)
     if xor_answers is not None:
         questions = read_xor_questions(xor_answers)
@@ -89,6 +109,14 @@ def evaluate(
         return
     assert qrels is not None
     judgments = read_qrels(qrels)
+    if snapshot is not None and translator is not None and teacher_snapshot is not None:
+        with (
+            open_snapshot_ranker(snapshot, student) as ranker,
+            open_snapshot_ranker(teacher_snapshot, teacher) as english,
+        ):
+            both = TwoStageTeacher.open(translator, list(narrowed), english)
+            _print_beside(ranker, both, narrowed, judgments, qrels, k, as_json=as_json)
+        return
     if snapshot is not None:
         with open_snapshot_ranker(snapshot, student) as ranker:
             found: Found = {lang: (ranker.rank(queries, k), queries) for lang, queries in narrowed.items()}
@@ -165,17 +193,48 @@ def _score(found: Found, judgments: Qrels, path: Path) -> dict[str, tuple[Scores
     return rows
 
 
-def _print_scores(rows: Mapping[str, tuple[Scores, int]], as_json: bool) -> None:
-    scores = {name: row for name, (row, _) in rows.items()}
+def _print_beside(
+    ranker: SnapshotRanker,
+    teacher: TwoStageTeacher,
+    queries: Mapping[str, Sequence[Query]],
+    judgments: Qrels,
+    path: Path,
+    k: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Print the student's scores, the two-stage teacher's, and what a query costs each."""
+    systems: dict[str, Found] = {
+        "student": {lang: (ranker.rank(some, k), some) for lang, some in queries.items()},
+        "teacher": {lang: (teacher.rank(lang, some, k), some) for lang, some in queries.items()},
+    }
+    rows = {name: _score(found, judgments, path) for name, found in systems.items()}
+    costs = {"student": student_costs(ranker, queries, k), "teacher": teacher.costs(queries, k)}
     if as_json:
-        result = {
-            "queries": {name: count for name, (_, count) in rows.items()},
-            "scores": scores,
-            "mean": mean_scores(scores.values()),
-        }
+        result = {name: _as_json(scores) | {"cost_ms": costs[name]} for name, scores in rows.items()}
+        result["teacher"]["name"] = teacher.name
         click.echo(json.dumps(result))
+        return
+    for name, title in (("student", ranker.encoder.spec.name), ("teacher", teacher.name)):
+        click.echo(f"{name}: {title}\n" + score_table({lang: one for lang, (one, _) in rows[name].items()}, MEASURES))
+        click.echo()
+    click.echo(cost_table(costs))
+
+
+def _as_json(rows: Mapping[str, tuple[Scores, int]]) -> dict[str, Any]:
+    scores = {name: row for name, (row, _) in rows.items()}
+    return {
+        "queries": {name: count for name, (_, count) in rows.items()},
+        "scores": scores,
+        "mean": mean_scores(scores.values()),
+    }
+
+
+def _print_scores(rows: Mapping[str, tuple[Scores, int]], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_as_json(rows)))
     else:
-        click.echo(score_table(scores, MEASURES))
+        click.echo(score_table({name: row for name, (row, _) in rows.items()}, MEASURES))
 
 
 def _print_xor(questions: Sequence[XorQuestion], predictions: Mapping[str, Sequence[str]], as_json: bool) -> None:

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from sentence_transformers.util import all_gather_padded, all_gather_with_grad
+from torch import Tensor, distributed, nn
+from torch.nn import functional
 
 from drdecr.errors import ModelError
 from training.losses.projection import neighbour_kd
 from training.losses.relevance_kd import mean_maxsim, relevance_kd
 from training.losses.token_kd import token_kd
 from training.recipe import ObjectiveWeights
-from training.teacher import TeacherVectors
+from training.teacher import TeacherTokens
+
+_OVER_THE_BATCH = ("relevance", "context_relevance", "sentence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,19 @@ class Side:
     def mask(self) -> Tensor:
         return self.features["attention_mask"].bool()
 
+    def of_all_processes(self) -> Side:
+        """Return the same side of the batches of all processes that train together, with gradients."""
+        if not distributed.is_initialized():
+            return self
+        features: dict[str, Tensor] = {}
+        for key in ("token_embeddings", "context_embeddings"):
+            if key in self.features:
+                features[key], mask = all_gather_padded(self.features[key], self.mask, with_grad=True)
+                features["attention_mask"] = mask
+        if "sentence_embedding" in self.features:
+            features["sentence_embedding"] = all_gather_with_grad(self.features["sentence_embedding"])
+        return Side(features, *all_gather_padded(self.teacher, self.teacher_mask))
+
     def __contains__(self, key: str) -> bool:
         return key in self.features
 
@@ -42,19 +59,27 @@ class DistillationLoss(nn.Module):
     """Learn from a teacher that read the English of both sides.
 
     A row has a query (any language) and a passage (English); its label holds the numbers of the query's English and
-    of the passage among the teacher's stored vectors. The candidates of a query are the passages of its batch. The
+    of the passage among the teacher's texts. The candidates of a query are the passages of its batch, those of all
+    processes where several train together. The
     student's tokens that token KD compares are its contextual features where it has them (they share the teacher's
     width and space), else its token vectors.
     """
 
     def __init__(
-        self, model: nn.Module, teacher: TeacherVectors, objectives: ObjectiveWeights, sentence_weight: float = 0.0
+        self,
+        model: nn.Module,
+        teacher: TeacherTokens,
+        objectives: ObjectiveWeights,
+        sentence_weight: float = 0.0,
+        token_map: Tensor | None = None,
     ) -> None:
+        """Keep the parts. `token_map`, (teacher's dim, width), takes the teacher's tokens to the student's width."""
         super().__init__()
         self.model = model
         self.teacher = teacher
         self.objectives = objectives
         self.sentence_weight = sentence_weight
+        self.token_map = token_map
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms by name; the trainer adds them up. Shape of labels: (batch, 2) int64."""
@@ -67,20 +92,40 @@ class DistillationLoss(nn.Module):
         )
         # The model may run in 16 bits; what is compared at a temperature of 0.05 needs 32.
         with torch.autocast(device.type, enabled=False):
+            everyones = passage.of_all_processes()
             return {
-                name: weight * getattr(self, f"_{name}")(query, passage)
-                for name, weight in self.objectives.model_dump().items()
-                if name != "temperature" and weight > 0
+                name: weight * getattr(self, f"_{name}")(query, everyones if name in _OVER_THE_BATCH else passage)
+                for name, weight in self.objectives.weights.items()
+                if weight > 0
             }
 
     def get_config_dict(self) -> dict[str, Any]:
         return self.objectives.model_dump() | {"sentence_weight": self.sentence_weight}
 
     def _token_query(self, query: Side, passage: Side) -> Tensor:
-        return _token_kd(query)
+        return self._token_kd(query)
 
     def _token_passage(self, query: Side, passage: Side) -> Tensor:
-        return _token_kd(passage)
+        return self._token_kd(passage)
+
+    def _token_kd(self, side: Side) -> Tensor:
+        tokens = side["context_embeddings" if "context_embeddings" in side else "token_embeddings"]
+        teacher = side.teacher
+        if self.token_map is not None:
+            teacher = functional.normalize(teacher @ self.token_map.to(teacher.device), dim=-1)
+        if tokens.shape[-1] != teacher.shape[-1]:
+            raise ModelError(
+                f"token KD: the student's tokens have {tokens.shape[-1]} dimensions, the teacher's "
+                f"{teacher.shape[-1]}; take a teacher of that width, or the weight 0"
+            )
+        return token_kd(
+            tokens,
+            side.mask,
+            teacher,
+            side.teacher_mask,
+            alignment=self.objectives.alignment,
+            leftovers=self.objectives.leftovers,
+        )
 
     def _relevance(self, query: Side, passage: Side) -> Tensor:
         scores = _scores(query, passage, "token_embeddings")
@@ -120,13 +165,3 @@ def _scores(query: Side, passage: Side, key: str) -> Tensor:
 
 def _sentence_scores(query: Side, passage: Side) -> Tensor:
     return query["sentence_embedding"] @ passage["sentence_embedding"].T
-
-
-def _token_kd(side: Side) -> Tensor:
-    tokens = side["context_embeddings" if "context_embeddings" in side else "token_embeddings"]
-    if tokens.shape[-1] != side.teacher.shape[-1]:
-        raise ModelError(
-            f"token KD: the student's tokens have {tokens.shape[-1]} dimensions, the teacher's "
-            f"{side.teacher.shape[-1]}; take a teacher of that width, or the weight 0"
-        )
-    return token_kd(tokens, side.mask, side.teacher, side.teacher_mask)

@@ -20,6 +20,7 @@ from drdecr.encoder.two_stream import TwoStreamEncoder
 from drdecr.encoder.unigram import BEGIN, END, PADDING, UNKNOWN
 from training.precision import mixed
 from training.transfer import use_multilingual
+from training.transfer.bridge import fit_bridge
 from training.transfer.english import EnglishEncoder
 from training.transfer.projection import fit_projection
 from training.transfer.vocabulary import Neighbours, Piece, read_marked, read_wordpiece, transfer
@@ -35,6 +36,7 @@ def assemble_base(
     out: Path,
     *,
     sample: Sequence[tuple[str, str]],
+    english_texts: Sequence[str],
     dim: int = 128,
     sentence_weight: float = SENTENCE_WEIGHT,
     name: str = NAME,
@@ -43,7 +45,8 @@ def assemble_base(
     """Write the untrained student into `out`.
 
     The projection to `dim` is fitted to the token features of `sample`: some hundreds of texts in the languages of
-    interest, each with its English; with `bfloat16`, in mixed precision.
+    interest, each with its English; with `bfloat16`, in mixed precision. The bridge is fitted to `english_texts`,
+    some thousands.
     """
     tokenizer = use_multilingual.read_tokenizer(multilingual_wheel)
     stream, ngram_config = use_multilingual.read_stream(multilingual_wheel)
@@ -58,6 +61,7 @@ def assemble_base(
     )
     encoder.ngram = stream
     load_context(encoder, english, transfer_vocabulary(tokenizer, stream, english))
+    fit_bridge(encoder, english_texts)
     encoder.eval()
     with mixed(bfloat16=bfloat16):
         fitted = fit_projection(

@@ -101,23 +101,22 @@ def test_settings_of_a_plain_student_come_from_its_modules(plain: TorchEncoder) 
     assert plain.settings.query_skip == ()
 
 
-def test_plain_student_gives_sentence_transformers_vectors_without_special_tokens(plain: TorchEncoder) -> None:
+def test_plain_student_gives_sentence_transformers_vectors(plain: TorchEncoder) -> None:
     texts = ["which package plays music ?", "the , sound"]
     queries = plain.model.encode_query(texts, convert_to_numpy=True)
     passages = plain.model.encode_document(texts, convert_to_numpy=True)
     ours_q, ours_p = plain.encode(texts, "query"), plain.encode(texts, "passage")
     for text in range(len(texts)):
-        # Begin and marker stand before the text, the end after it.
-        assert np.allclose(ours_q.tokens_of(text), queries[text][2:-1], atol=1e-5)
-        assert np.allclose(ours_p.tokens_of(text), passages[text][2:-1], atol=1e-5)
+        # Begin, marker and end too: nothing in the directory says that they are not scored.
+        assert np.allclose(ours_q.tokens_of(text), queries[text], atol=1e-5)
+        assert np.allclose(ours_p.tokens_of(text), passages[text], atol=1e-5)
     assert len(ours_q.tokens_of(1)) == len(ours_p.tokens_of(1)) + 1
 
 
-def test_query_expansion_is_refused(plain_student: Path) -> None:
-    model = MultiVectorEncoder(str(plain_student), device="cpu")
-    model[0].query_expansion = {"strategy": "fixed", "length": 16, "token": "[UNK]"}
-    with pytest.raises(ModelError, match="query_expansion"):
-        derive_settings(model, "expanding")
+def test_prompt_that_runs_into_the_text_is_refused(plain_student: Path) -> None:
+    model = MultiVectorEncoder(str(plain_student), device="cpu", prompts={"query": "what"})
+    with pytest.raises(ModelError, match="runs together"):
+        derive_settings(model, "prompted")
 
 
 def test_student_that_brings_its_own_code_is_not_run(two_stream_student: Path, tmp_path: Path) -> None:
@@ -141,3 +140,18 @@ def test_broken_weights_are_told(two_stream_student: Path, tmp_path: Path) -> No
     (copy / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelError, match="cannot load"):
         load_encoder(copy, backend="torch")
+
+
+def test_bf16_gives_nearly_the_same_vectors_as_float32(two_stream_student: Path, encoder: TorchEncoder) -> None:
+    narrow = TorchEncoder.load(two_stream_student, device="cpu", precision="bf16").encode(TEXTS, "query")
+    exact = encoder.encode(TEXTS, "query")
+    assert narrow.vectors.dtype == np.float32
+    assert not np.array_equal(narrow.vectors, exact.vectors)
+    assert np.allclose(np.linalg.norm(narrow.vectors, axis=1), 1, atol=1e-5)
+    assert float((narrow.vectors * exact.vectors).sum(axis=1).min()) > 0.995
+
+
+def test_torch_serves_in_two_steps_as_onnx_does(encoder: TorchEncoder) -> None:
+    whole = encoder.encode(TEXTS, "query")
+    halves = encoder.encode_tokens(encoder.tokenize(TEXTS, "query"))
+    assert np.array_equal(whole.vectors, halves.vectors)

@@ -15,7 +15,7 @@ from fabricated_vectors import WordEncoder, encoded, make_snapshot
 from drdecr.corpus import Passage
 from drdecr.errors import ModelMismatchError, SnapshotCorruptError, SnapshotError, UsageError
 from drdecr.index import EXACT, Snapshot
-from drdecr.index.candidates import CandidateFinder, Effort
+from drdecr.index.candidates import CandidateFinder, Knobs
 from drdecr.index.manifest import MANIFEST, read_manifest, write_manifest
 from drdecr.index.score import query_lanes
 from indexer.build import build
@@ -120,6 +120,12 @@ def test_plain_faiss_opens_the_sentence_index_and_the_quantizer(tmp_path: Path) 
     assert sentences.search(passages.sentences, 1)[1][:, 0].tolist() == [0, 1, 2, 3]
 
 
+def test_the_sentence_index_starts_no_threads_to_read_its_lists(path: Path) -> None:
+    with Snapshot.open(path) as snapshot:
+        for segment in snapshot.segments:
+            assert faiss.downcast_InvertedLists(segment._sentence_index.invlists).prefetch_nthread == 0
+
+
 def test_stored_vectors_are_the_float16_of_the_encoded(tmp_path: Path) -> None:
     passages = encoded([3, 0, 30, 7], 19)
     with make_snapshot(tmp_path, passages) as snapshot:
@@ -220,5 +226,5 @@ def test_damaged_postings_cannot_leave_the_scratch_memory(path: Path, encoder: W
     with Snapshot.open(path) as snapshot:
         finder = CandidateFinder(snapshot.segments[0])
         query = query_lanes(encoder.encode(["keyboard mail"], "query").vectors, None, 0.0)
-        effort = Effort(nprobe=1, candidates=1, exact=False)
-        assert set(finder.find(query, effort, 1).tolist()) <= {0, 1, 2}
+        knobs = Knobs(nprobe=1, candidates=1, exact=False)
+        assert set(finder.find(query, knobs, 1).tolist()) <= {0, 1, 2}

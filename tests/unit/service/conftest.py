@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+from client_lab import ask, pauses
 from fake_engine import FakeEncoder, fake_engine
 from starlette.testclient import TestClient
 
@@ -16,6 +17,7 @@ from service.readiness import Readiness
 from service.settings import Settings
 
 MakeClient = Callable[..., TestClient]
+__all__ = ["ask", "pauses"]
 
 
 @pytest.fixture

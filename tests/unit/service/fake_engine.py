@@ -33,6 +33,18 @@ def _vector(word: str) -> np.ndarray:
     return row / np.linalg.norm(row)
 
 
+@dataclass(frozen=True)
+class FakeTokens:
+    """A text as if it were tokenised."""
+
+    text: str
+    kind: Kind
+
+    @property
+    def ids(self) -> list[str]:
+        return self.text.split()
+
+
 class FakeEncoder:
     """Encodes words; `gate`, when set to a closed event, holds the encoding back."""
 
@@ -41,6 +53,7 @@ class FakeEncoder:
         self.gate.set()
         self.entered = threading.Semaphore(0)
         self.texts: list[str] = []
+        self.batches: list[list[str]] = []
         self.error: Exception | None = None
 
     @property
@@ -50,10 +63,18 @@ class FakeEncoder:
     def forget(self) -> None:
         """Forget the texts of the warm-up."""
         self.texts.clear()
+        self.batches.clear()
         self.entered = threading.Semaphore(0)
+
+    def tokenize(self, texts: Sequence[str], kind: Kind) -> list[FakeTokens]:
+        return [FakeTokens(text, kind) for text in texts]
+
+    def encode_tokens(self, tokens: Sequence[FakeTokens]) -> Encoded:
+        return self.encode([each.text for each in tokens], tokens[0].kind)
 
     def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:
         self.entered.release()
+        self.batches.append(list(texts))
         assert self.gate.wait(30)
         if self.error is not None:
             raise self.error
@@ -70,16 +91,6 @@ class FakeEncoder:
             truncated=np.array([len(found) > limit for found in words]),
             unknown=np.array([1.0 if "ʘ" in text else 0.0 for text in texts], np.float32),
         )
-
-
-class StagedFakeEncoder(FakeEncoder):
-    """An encoder that tokenises apart."""
-
-    def tokenize(self, texts: Sequence[str], kind: Kind) -> tuple[Sequence[str], Kind]:
-        return texts, kind
-
-    def encode_tokens(self, tokens: tuple[Sequence[str], Kind]) -> Encoded:
-        return self.encode(*tokens)
 
 
 @dataclass(frozen=True)

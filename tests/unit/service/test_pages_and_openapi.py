@@ -86,7 +86,25 @@ def test_every_route_of_the_contract_is_documented(client):
         ("post", "/v1/encode"),
         ("post", "/v1/rerank"),
         ("get", "/v1/indexes"),
+        ("post", "/v1/indexes"),
         ("get", "/v1/indexes/{name}"),
+        ("delete", "/v1/indexes/{name}"),
+        ("post", "/v1/indexes/{name}/passages"),
+        ("post", "/v1/indexes/{name}/deletions"),
+        ("post", "/v1/indexes/{name}/builds"),
+        ("get", "/v1/indexes/{name}/snapshots"),
+        ("post", "/v1/indexes/{name}/snapshots"),
+        ("get", "/v1/indexes/{name}/snapshots/{id}"),
+        ("delete", "/v1/indexes/{name}/snapshots/{id}"),
+        ("post", "/v1/indexes/{name}/restore"),
+        ("get", "/v1/jobs"),
+        ("get", "/v1/jobs/{id}"),
+        ("delete", "/v1/jobs/{id}"),
+        ("get", "/v1/jobs/{id}/events"),
+        ("get", "/v1/aliases"),
+        ("get", "/v1/aliases/{alias}"),
+        ("put", "/v1/aliases/{alias}"),
+        ("delete", "/v1/aliases/{alias}"),
         ("get", "/v1/indexes/{name}/passages/{id}"),
         ("get", "/livez"),
         ("get", "/readyz"),
@@ -113,7 +131,8 @@ def test_every_reference_of_the_document_leads_somewhere(client):
 
 def test_posts_document_what_the_gate_and_the_queue_answer(client):
     for method, _, operation in operations(client):
-        if method == "post":
+        # The others change the data directory, and wait in no queue.
+        if method == "post" and "200" in operation["responses"]:
             assert {"200", "400", "401", "413", "415", "422", "429", "500", "503", "504"} <= set(
                 operation["responses"]
             )

@@ -33,6 +33,12 @@ def test_bare_snapshot_is_named_after_its_directory(tmp_path, monkeypatch):
     assert load_settings(student="s", index=("./news/",)).index == (IndexSource(name="news", path=Path("news")),)
 
 
+def test_data_directory_alone_is_enough(monkeypatch):
+    monkeypatch.setenv("DRDECR_DATA", "/data")
+    settings = load_settings(student="s", index=None)
+    assert (settings.data, settings.index) == (Path("/data"), ())
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -43,7 +49,7 @@ def test_bare_snapshot_is_named_after_its_directory(tmp_path, monkeypatch):
         ({"index": ("x=one", "x=two")}, "'x' is given twice"),
         ({"port": 70_000}, "port (DRDECR_PORT)"),
         ({"threads": 0}, "threads (DRDECR_THREADS)"),
-        ({"api_key_hashes": "secret"}, "drdecr serve --new-key"),
+        ({"api_key_hashes": "secret"}, "drdecr keys create"),
         ({"host": "0.0.0.0"}, "--insecure"),
         ({"host": "192.168.0.1"}, "--insecure"),
         ({"host": "::"}, "--insecure"),

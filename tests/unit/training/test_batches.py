@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
+from datasets import Dataset
+from sentence_transformers.base.sampler import ProportionalBatchSampler
+from torch.utils.data import ConcatDataset
 
-from training.batches import InOrder, order_alike
+from training.batches import InOrder, InSteps, order_alike
 from training.teacher import TeacherVectors
 
 TOPICS, TEXTS_A_TOPIC = 8, 32
@@ -47,3 +54,20 @@ def test_every_row_comes_once_also_where_there_is_nothing_to_cluster(
 
 def test_sampler_keeps_the_order_of_the_rows() -> None:
     assert list(InOrder(list(range(7)), batch_size=3, drop_last=True)) == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_steps_of_several_parts_hold_the_rows_of_whole_steps() -> None:
+    datasets = [Dataset.from_dict({"row": list(range(48))}), Dataset.from_dict({"row": list(range(96))})]
+    together = ConcatDataset(datasets)
+
+    def batches(size: int, kind: Any) -> list[list[int]]:
+        samplers = [InOrder(one, batch_size=size, drop_last=True) for one in datasets]
+        sampler = kind(together, batch_samplers=samplers, generator=torch.Generator(), seed=3)
+        found = list(sampler)
+        assert len(found) == len(sampler)
+        return found
+
+    whole = batches(8, InSteps)
+    assert whole == batches(8, ProportionalBatchSampler)
+    parts = batches(4, partial(InSteps, parts=2))
+    assert [one + other for one, other in zip(parts[::2], parts[1::2], strict=True)] == whole

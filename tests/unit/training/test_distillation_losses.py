@@ -15,12 +15,12 @@ from torch.nn import functional
 
 from drdecr.encoder.torch_runtime import load_model
 from drdecr.errors import ModelError
+from training.fit import freeze
 from training.losses.distillation import DistillationLoss
 from training.losses.projection import neighbour_kd
 from training.losses.relevance_kd import mean_maxsim, relevance_kd
 from training.losses.token_kd import token_kd
 from training.recipe import LearningRates, ObjectiveWeights
-from training.stage import freeze
 from training.teacher import TeacherVectors
 
 CONTEXT_WIDTH = 32
@@ -180,9 +180,9 @@ def test_objective_without_a_weight_is_not_computed(student: MultiVectorEncoder,
 @pytest.mark.parametrize(
     ("rates", "trained"),
     [
-        (LearningRates(), ("0.context.bert.", "0.context.embedding.english", "0.sentence_head.", "1.")),
-        (LearningRates(embedding=0, sentence=0, projection=0), ("0.context.bert.",)),
-        (LearningRates(context=0), ("0.context.embedding.english", "0.sentence_head.", "1.")),
+        (LearningRates(), ("0.context.bert.", "0.context.embedding.english", "0.bridge.", "0.sentence_head.", "1.")),
+        (LearningRates(embedding=0, bridge=0, sentence=0, projection=0), ("0.context.bert.",)),
+        (LearningRates(context=0), ("0.context.embedding.english", "0.bridge.", "0.sentence_head.", "1.")),
     ],
 )
 def test_gradient_reaches_only_what_is_left_to_train(
@@ -197,10 +197,10 @@ def test_gradient_reaches_only_what_is_left_to_train(
 @pytest.mark.parametrize(
     ("objective", "trained"),
     [
-        ("token_query", ("0.context.",)),
-        ("token_passage", ("0.context.",)),
-        ("context_relevance", ("0.context.",)),
-        ("sentence", ("0.context.", "0.sentence_head.")),
+        ("token_query", ("0.context.", "0.bridge.")),
+        ("token_passage", ("0.context.", "0.bridge.")),
+        ("context_relevance", ("0.context.", "0.bridge.")),
+        ("sentence", ("0.context.", "0.bridge.", "0.sentence_head.")),
         ("projection", ("1.",)),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner, Result
 
 from drdecr.corpus import Passage, Query
 from drdecr.encoder.load import load_encoder
@@ -15,10 +16,11 @@ from drdecr.encoder.onnx_runtime import OnnxEncoder
 from drdecr.encoder.settings import OnnxManifest, fingerprint_student, read_manifest
 from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.encoder.types import Encoder
-from drdecr.errors import ModelError
+from drdecr.errors import InputError, ModelError
 from training import export
+from training.commands import export as export_command
 from training.export import _quantize, export_onnx
-from training.ranking_quality import JudgedTexts
+from training.ranking_quality import JudgedTexts, generated_judgments
 
 SUBJECTS = ("music player", "image viewer", "text editor", "web server", "chess game", "backup tool")
 JUDGED = JudgedTexts(
@@ -181,3 +183,45 @@ def test_graph_with_other_vectors_is_refused_and_the_older_export_stays(
         export_onnx(quick_export, threads=1)
     assert read_manifest(quick_export) == before
     assert not list(quick_export.glob(".onnx*"))
+
+
+def run_export(student: Path, *options: str | Path) -> Result:
+    return CliRunner().invoke(export_command, [str(student), "--onnx", "--int8", *map(str, options)])
+
+
+def test_refused_int8_is_told_with_both_figures_and_fp32_stays(
+    quick_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ndcg(encoder: Encoder, _: JudgedTexts) -> float:
+        assert isinstance(encoder, OnnxEncoder)
+        return 0.80 if encoder.precision == "fp32" else 0.70
+
+    monkeypatch.setattr(export, "ndcg_at_10", ndcg)
+    lines = (f'{{"id": "{passage.id}", "text": "{passage.text}"}}\n' for passage in JUDGED.passages)
+    (tmp_path / "passages.jsonl").write_text("".join(lines))
+    done = run_export(quick_export, "--passages", tmp_path / "passages.jsonl")
+    assert isinstance(done.exception, ModelError)
+    assert "int8 refused" in str(done.exception)
+    assert "0.7000" in str(done.exception) and "0.8000" in str(done.exception)
+    assert read_manifest(quick_export).serves == "fp32"
+
+
+def test_queries_are_made_of_the_passages_where_none_are_given(quick_export: Path, tmp_path: Path) -> None:
+    lines = (f'{{"id": "{passage.id}", "text": "{passage.text}"}}\n' for passage in JUDGED.passages)
+    (tmp_path / "passages.jsonl").write_text("".join(lines))
+    done = run_export(quick_export, "--passages", tmp_path / "passages.jsonl", "--json")
+    assert done.exception is None, done.output
+    quality = read_manifest(quick_export).quality
+    assert quality["int8"].queries == len(SUBJECTS)
+    assert quality["int8"].ndcg_at_10 is not None
+
+
+def test_generated_queries_repeat_and_name_their_passage() -> None:
+    first, again = (generated_judgments(JUDGED.passages, count=4) for _ in range(2))
+    assert first == again
+    texts = {passage.id: passage.content.split() for passage in JUDGED.passages}
+    for query in first.queries:
+        (relevant,) = first.qrels[query.id]
+        assert set(query.text.split()) <= set(texts[relevant])
+    with pytest.raises(InputError, match="no passage has any text"):
+        generated_judgments([Passage("0", " ")])

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 from fabricated_data_set import make_data_set
+from published_files import write_published_files
 
 from drdecr.errors import UsageError
-from training.recipe import RECIPES, load_recipe
+from training.recipe_file import RECIPES, hub_models, load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +48,13 @@ def test_recipe_is_read_with_its_defaults(write: Any, content: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.yaml")))
-def test_shipped_recipe_is_valid_over_fetched_data(name: str, data: Path) -> None:
-    recipe = load_recipe(name, [f"data=[{json.dumps(str(data))}]"])
+def test_shipped_recipe_is_valid_over_its_data(
+    name: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_published_files(tmp_path)
+    fetched = [f"data=[{json.dumps(str(data))}]"] if name == "quickstart" else []
+    recipe = load_recipe(name, fetched)
     assert recipe.name == name
     assert recipe.stages
 
@@ -83,7 +89,9 @@ def test_length_may_be_changed_from_minutes_to_steps(write: Any, content: dict[s
         ({"dim": 0}, r"small\.yaml: dim: "),
         ({"seed": -1}, r"small\.yaml: seed: "),
         ({"format": 2}, r"small\.yaml: format: "),
-        ({"languages": []}, r"small\.yaml: languages: "),
+        ({"languages": []}, r"small\.yaml: languages: name those"),
+        ({"data": []}, r"small\.yaml: stage token-kd has nothing to learn from"),
+        ({"stages": [{"name": "a", "steps": 1, "kind": "colour"}]}, r"stages\.0: kind: there is no 'colour'; those"),
         ({"stages": []}, r"small\.yaml: stages: "),
         ({"stages": [{"name": "a"}]}, r"stages\.0: .*either `steps` or `minutes`"),
         ({"stages": [{"name": "a", "steps": 1, "minutes": 1}]}, r"stages\.0: .*either `steps` or `minutes`"),
@@ -109,7 +117,7 @@ def test_setting_that_does_not_fit_is_named(
         load_recipe(write(content | changes))
 
 
-@pytest.mark.parametrize("missing", ["name", "data", "languages", "stages"])
+@pytest.mark.parametrize("missing", ["name", "stages"])
 def test_setting_that_is_missing_is_named(missing: str, write: Any, content: dict[str, Any]) -> None:
     del content[missing]
     with pytest.raises(UsageError, match=rf"small\.yaml: {missing}: Field required"):
@@ -136,6 +144,66 @@ def test_override_that_does_not_fit_is_named(override: str, named: str, write: A
     content["seed"] = 1
     with pytest.raises(UsageError, match=named):
         load_recipe(write(content), [override])
+
+
+STAGE = {"name": "a", "steps": 1}
+RANKING = STAGE | {"kind": "ranking"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "named"),
+    [
+        (STAGE | {"batch_size": 6, "accumulate": 4}, r"stages\.0: batch_size 6 is not 4 \(`accumulate`\) parts"),
+        (STAGE | {"teacher_vectors": "live"}, r"stages\.0: teacher_vectors: .* set alike to 1"),
+        (STAGE | {"objectives": {"alignment": "transport", "leftovers": "nearest"}}, r"leftovers: only `greedy`"),
+        (STAGE | {"start": "later"}, r"stages\.a\.start: later is no model directory, .* and no earlier stage"),
+        (STAGE | {"teacher": "a"}, r"stages\.a\.teacher: a is no model directory"),
+        (RANKING | {"ways": 65}, r"stages\.0\.ways: .*less than or equal to 64"),
+        (RANKING | {"rows": "lists"}, r"`rows: lists` and `lists` belong together"),
+        (RANKING | {"rows": "parallel"}, r"parallel rows have no labels: they need `mine`"),
+        (RANKING | {"in_batch": True}, r"in_batch is for cross-entropy"),
+        (RANKING | {"scores": "file"}, r"`scores: file` needs `lists` with scores"),
+        (RANKING | {"scores": "cross-encoder"}, r"`scores: cross-encoder` and `cross_encoder` belong together"),
+        (RANKING | {"scores": "cross-encoder", "cross_encoder": "embedded"}, r"there is no embedded cross-encoder"),
+        (RANKING | {"literal": {}}, r"literal: the teacher must read what the student reads; set `scores: live`"),
+        (RANKING | {"mine": {"snapshot": "nowhere"}}, r"stages\.a\.mine\.snapshot: nowhere is no snapshot"),
+        (
+            RANKING | {"rows": "lists", "lists": {"file": "x.json"}},
+            r"lists of ids need `queries` and `passages`",
+        ),
+        (
+            RANKING | {"rows": "lists", "lists": {"file": "x.tsv", "queries": "q"}},
+            r"lists of texts need no `queries`",
+        ),
+        (RANKING | {"rows": "lists", "lists": {"file": "x.tsv"}}, r"lists: name `english`, the queries that"),
+        (
+            RANKING | {"rows": "lists", "lists": {"file": "x.tsv", "in_english": True}},
+            r"stages\.a\.lists\.file: x\.tsv: no such file",
+        ),
+        (
+            STAGE | {"kind": "literal-token-kd", "literal": {"query_padding": False}},
+            r"literal\.query_padding: literal token KD aligns",
+        ),
+    ],
+)
+def test_impossible_combination_is_named(
+    stage: dict[str, Any], named: str, write: Any, content: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match=named):
+        load_recipe(write(content | {"stages": [stage]}))
+
+
+def test_models_may_be_paths_stages_or_names_on_the_hub(
+    write: Any, content: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    stages = [STAGE, {"name": "b", "steps": 1, "start": "embedded", "teacher": "a"}]
+    recipe = load_recipe(write(content | {"student": "owner/name", "teacher": "models", "stages": stages}))
+    assert hub_models(recipe) == ["owner/name"]
+    # The owner is a directory here: this is a path with a slip in it.
+    with pytest.raises(UsageError, match="student: models/absent is no model directory"):
+        load_recipe(write(content | {"student": "models/absent"}))
 
 
 def test_unknown_recipe_names_the_shipped_ones() -> None:

@@ -21,12 +21,12 @@ from drdecr.encoder.load import load_encoder
 from drdecr.encoder.settings import read_settings
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.errors import InputError, UsageError
-from training import stage as stage_module
 from training.checkpoints import last_whole_checkpoint
+from training.fit import FEWEST_STEPS, freeze, learning_rates, part_of
 from training.losses.distillation import DistillationLoss
 from training.recipe import LearningRates, ObjectiveWeights, Stage
 from training.rows import read_labelled, read_parallel
-from training.stage import StageInputs, freeze, learning_rates, part_of, run_stage
+from training.stage import StageInputs, run_stage
 from training.teacher import TeacherVectors
 
 STAGE = Stage(
@@ -122,7 +122,7 @@ def test_only_the_trained_parts_change_and_never_the_ngram_stream(finished: Path
 
 
 def test_part_with_rate_zero_stays_as_it_was(inputs: StageInputs, tmp_path: Path) -> None:
-    rates = STAGE.learning_rates.model_copy(update={"projection": 0, "embedding": 0, "sentence": 0})
+    rates = STAGE.learning_rates.model_copy(update={"projection": 0, "embedding": 0, "bridge": 0, "sentence": 0})
     stage = STAGE.model_copy(update={"steps": 3, "learning_rates": rates})
     before = load_model(inputs.student, device="cpu").state_dict()
     after = load_model(run_stage(stage, inputs, tmp_path / "1-both"), device="cpu").state_dict()
@@ -224,7 +224,7 @@ def test_length_in_minutes_is_measured_once_and_leaves_no_trace(inputs: StageInp
     stage = STAGE.model_copy(update={"steps": None, "minutes": 0.005})
     run_stage(stage, inputs, folder)
     plan = json.loads((folder / "plan.json").read_text())
-    assert plan["steps"] >= stage_module.FEWEST_STEPS
+    assert plan["steps"] >= FEWEST_STEPS
     assert plan["seconds_a_step"] > 0
     assert not (folder / "calibration").exists()
     counted = run_stage(STAGE.model_copy(update={"steps": plan["steps"]}), inputs, tmp_path / "steps")
@@ -272,7 +272,9 @@ def test_every_trained_parameter_has_the_rate_of_its_part(kind: str, request: py
 
 def test_student_with_nothing_to_train_is_refused(two_stream_student: Path, plain_student: Path) -> None:
     frozen = LearningRates(**dict.fromkeys(LearningRates.model_fields, 0))
-    with pytest.raises(UsageError, match="give context or embedding or projection or sentence a learning rate"):
+    with pytest.raises(
+        UsageError, match="give bridge or context or embedding or projection or sentence a learning rate"
+    ):
         freeze(load_model(two_stream_student, device="cpu"), frozen)
     with pytest.raises(UsageError, match="give encoder or projection"):
         freeze(load_model(plain_student, device="cpu"), frozen)

@@ -1,0 +1,202 @@
+"""Archives of versions: one tar file each, kept apart from the index, so that it outlives it.
+
+    DATA/snapshots/NAME/000007-1f3a92c4.tar
+    DATA/snapshots/NAME/000007-1f3a92c4.json     its size and SHA-256, written last
+
+The tar holds a snapshot, its manifest first. The manifest vouches for every other byte, so that an archive that came
+from elsewhere, as a file put here with its record or without, is checked all the same.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from drdecr.collections.directory import BUILD_FILE, DataDirectory, now
+from drdecr.collections.files import replace_file, try_lock
+from drdecr.collections.records import BuildRecord
+from drdecr.collections.uploads import built_through
+from drdecr.errors import NameInUseError, SnapshotCorruptError, UnknownNameError
+from drdecr.index.manifest import MANIFEST, Manifest, read_manifest, record_file, sync_tree
+from drdecr.index.snapshot import find_damage
+
+_ID = re.compile(r"\d{6,12}-[0-9a-f]{8}")
+_RESTORED = "restore-"
+
+
+class ArchiveRecord(BaseModel):
+    """An archive; `version` is what searches of it answer as index_version, `created` is UTC, ISO 8601."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    number: int = Field(ge=1)
+    version: str
+    passages: int
+    created: str
+    size_bytes: int
+    sha256: str
+
+
+def write_archive(directory: DataDirectory, index: str, number: int | None = None) -> ArchiveRecord:
+    """Archive a version, the newest unless a number is given. Raises: UnknownNameError, SnapshotError, OSError."""
+    target = directory.target(index, number)
+    version = directory.version_path(index, target.number)
+    folder = _folder(directory, index)
+    folder.mkdir(parents=True, exist_ok=True)
+    archive_id = f"{target.number:06d}-{secrets.token_hex(4)}"
+    file = folder / f"{archive_id}.tar"
+    partial = folder / f".{archive_id}.tar"
+    try:
+        manifest = read_manifest(version)
+        with partial.open("wb") as raw:
+            with tarfile.open(fileobj=raw, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+                for name in (MANIFEST, BUILD_FILE, *manifest.paths()):
+                    tar.add(version / name, arcname=name, filter=_anonymous)
+            raw.flush()
+            os.fsync(raw.fileno())
+        written = record_file(partial)
+        partial.rename(file)
+    except FileNotFoundError:
+        raise UnknownNameError(f"Version {target.number} of {index!r} was deleted meanwhile.") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    record = ArchiveRecord(
+        id=archive_id,
+        number=target.number,
+        version=manifest.version,
+        passages=manifest.passages - manifest.deleted,
+        created=now(),
+        size_bytes=written.size_bytes,
+        sha256=written.sha256,
+    )
+    replace_file(folder / f"{archive_id}.json", record.model_dump_json())
+    return record
+
+
+def archives(directory: DataDirectory, index: str) -> list[ArchiveRecord]:
+    """Return the archives of an index's versions, the oldest version first; also of an index that was dropped."""
+    found = []
+    for path in sorted(_folder(directory, index).glob("*.json")):
+        if path.with_suffix(".tar").is_file():
+            found.append(ArchiveRecord.model_validate_json(path.read_bytes()))
+    return found
+
+
+def archive_file(directory: DataDirectory, index: str, archive_id: str) -> Path:
+    """Return where an archive lies. Raises: UnknownNameError."""
+    file = _folder(directory, index) / f"{archive_id}.tar"
+    if not _ID.fullmatch(archive_id) or not file.is_file():
+        raise UnknownNameError(f"No snapshot {archive_id[:64]!r} of {index!r}.")
+    return file
+
+
+def delete_archive(directory: DataDirectory, index: str, archive_id: str) -> None:
+    """Delete an archive. Raises: UnknownNameError."""
+    file = archive_file(directory, index, archive_id)
+    file.with_suffix(".json").unlink(missing_ok=True)
+    file.unlink()
+
+
+def restore_archive(
+    directory: DataDirectory,
+    index: str,
+    archive_id: str,
+    *,
+    of: str | None = None,
+    accept: Callable[[Manifest], None] = lambda _: None,
+) -> int:
+    """Make an archive, of this index or another, the newest version of an index; return the version's number.
+
+    Every byte is checked first, and `accept` may refuse the manifest. What is staged stays staged.
+    Raises: UnknownNameError, SnapshotCorruptError, NameInUseError while the index is being built.
+    """
+    file = archive_file(directory, of or index, archive_id)
+    directory.index(index)
+    with _no_build(directory, index):
+        work = directory.path(index) / "work"
+        for left in work.glob(f"{_RESTORED}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        snapshot = work / f"{_RESTORED}{archive_id}"
+        try:
+            _extract(file, snapshot, accept)
+            numbers = directory.versions(index)
+            built = BuildRecord(
+                job=f"{_RESTORED}{archive_id}",
+                mode="full",
+                base=numbers[-1] if numbers else None,
+                through=built_through(directory, index),
+                created=now(),
+                encoded=0,
+                reused=0,
+                deleted=0,
+            )
+            sync_tree(snapshot)
+            replace_file(snapshot / BUILD_FILE, built.model_dump_json())
+            with directory.changing():
+                number = directory.add_version(index, snapshot)
+        finally:
+            shutil.rmtree(snapshot, ignore_errors=True)
+    directory.prune(index)
+    return number
+
+
+def _extract(file: Path, snapshot: Path, accept: Callable[[Manifest], None]) -> None:
+    """Write an archive's snapshot, and nothing that its manifest does not name."""
+    snapshot.mkdir(parents=True)
+    named = {MANIFEST}
+    manifest: Manifest | None = None
+    try:
+        with tarfile.open(file, mode="r|") as tar:
+            for member in tar:
+                content = tar.extractfile(member) if member.isreg() and member.name in named else None
+                if content is None:
+                    if member.name == BUILD_FILE:
+                        continue
+                    raise SnapshotCorruptError(f"{file} holds {member.name!r}, which is no part of its snapshot")
+                target = snapshot / member.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("xb") as out:
+                    shutil.copyfileobj(content, out, 2**20)
+                if manifest is None:
+                    manifest = read_manifest(snapshot)
+                    accept(manifest)
+                    named = set(manifest.paths())
+    except (tarfile.TarError, FileExistsError, EOFError, ValidationError) as problem:
+        raise SnapshotCorruptError(f"{file} is damaged ({problem}); restore another") from None
+    if manifest is None:
+        raise SnapshotCorruptError(f"{file} is damaged (it is empty); restore another")
+    if damage := find_damage(snapshot, manifest, hashes=True):
+        raise SnapshotCorruptError(f"{file} is damaged: {damage[0]}; restore another")
+    for top in ("quantizers", "segments"):
+        (snapshot / top).mkdir(exist_ok=True)
+
+
+@contextmanager
+def _no_build(directory: DataDirectory, index: str) -> Iterator[None]:
+    lock = try_lock(directory.path(index) / "build.lock", create=True)
+    if lock is None:
+        raise NameInUseError(f"A build of {index!r} runs; restore when it has ended, or cancel it.")
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mode = 0o644
+    return member
+
+
+def _folder(directory: DataDirectory, index: str) -> Path:
+    return directory.root / "snapshots" / directory.path(index).name

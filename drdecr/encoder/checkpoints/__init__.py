@@ -1,0 +1,1 @@
+"""Published late-interaction checkpoints become student directories."""

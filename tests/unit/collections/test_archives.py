@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from changing import ENCODER, exact_hits
+from data_lab import publish
+
+from drdecr.collections.archives import (
+    ArchiveRecord,
+    archive_file,
+    archives,
+    delete_archive,
+    restore_archive,
+    write_archive,
+)
+from drdecr.collections.directory import DataDirectory
+from drdecr.collections.files import try_lock
+from drdecr.errors import ModelMismatchError, NameInUseError, SnapshotCorruptError, UnknownNameError
+
+QUERIES = ["a kettle", "part 1"]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DataDirectory:
+    directory = DataDirectory(tmp_path / "data")
+    directory.create_index("docs")
+    for number in (1, 2):
+        publish(directory, "docs", ENCODER, {"x": f"part {number}", "y": "a kettle"}, tmp_path / "scratch")
+    return directory
+
+
+def rewritten(file: Path, change) -> None:
+    """Write a tar anew with what `change` makes of each member and its bytes (None: left out)."""
+    with tarfile.open(file) as old:
+        members = [(member, old.extractfile(member).read()) for member in old]
+    with tarfile.open(file, "w") as new:
+        for member, content in members:
+            changed = change(member, content)
+            if changed is not None:
+                changed[0].size = len(changed[1])
+                new.addfile(changed[0], io.BytesIO(changed[1]))
+
+
+def test_archive_outlives_its_index(directory: DataDirectory):
+    before = exact_hits(directory.version_path("docs", 1), QUERIES)
+    record = write_archive(directory, "docs", 1)
+    file = archive_file(directory, "docs", record.id)
+    assert hashlib.sha256(file.read_bytes()).hexdigest() == record.sha256
+    assert (record.size_bytes, record.passages) == (file.stat().st_size, 2)
+    directory.delete_index("docs")
+    assert archives(directory, "docs") == [record]
+    directory.create_index("again")
+    assert restore_archive(directory, "again", record.id, of="docs") == 1
+    assert exact_hits(directory.version_path("again", 1), QUERIES) == before
+
+
+def test_restored_version_is_the_newest_and_the_others_stay(directory: DataDirectory):
+    first = exact_hits(directory.version_path("docs", 1), QUERIES)
+    record = write_archive(directory, "docs", 1)
+    assert write_archive(directory, "docs").number == 2
+    assert restore_archive(directory, "docs", record.id) == 3
+    assert exact_hits(directory.version_path("docs", 3), QUERIES) == first
+    assert list((directory.path("docs") / "work").iterdir()) == []
+    # Twice is once more.
+    assert restore_archive(directory, "docs", record.id) == 4
+
+
+@pytest.mark.parametrize("what", ["byte", "cut", "missing", "extra", "link", "outside", "empty", "twice"])
+def test_archive_that_is_not_whole_restores_nothing(directory: DataDirectory, tmp_path: Path, what: str):
+    record = write_archive(directory, "docs", 1)
+    file = archive_file(directory, "docs", record.id)
+    if what == "cut":
+        os.truncate(file, file.stat().st_size // 2)
+    elif what == "empty":
+        file.write_bytes(b"")
+    else:
+        seen: list[str] = []
+
+        def change(member: tarfile.TarInfo, content: bytes):
+            seen.append(member.name)
+            if not member.name.endswith("passages.sqlite"):
+                return member, content
+            if what == "byte":
+                return member, content[:-1] + bytes([content[-1] ^ 1])
+            if what == "missing":
+                return None
+            if what == "link":
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                return member, b""
+            if what == "twice":
+                member.name = next(name for name in reversed(seen[:-1]) if name.startswith("quantizers"))
+                return member, content
+            member.name = "../../evil" if what == "outside" else "extra"
+            return member, content
+
+        rewritten(file, change)
+        assert any(name.endswith("passages.sqlite") for name in seen), seen
+    with pytest.raises(SnapshotCorruptError):
+        restore_archive(directory, "docs", record.id)
+    assert directory.versions("docs") == [1, 2]
+    assert list((directory.path("docs") / "work").iterdir()) == []
+    assert not list(directory.root.rglob("evil"))
+
+
+def test_refused_student_restores_nothing(directory: DataDirectory):
+    record = write_archive(directory, "docs")
+
+    def refuse(_: object) -> None:
+        raise ModelMismatchError("another student")
+
+    with pytest.raises(ModelMismatchError):
+        restore_archive(directory, "docs", record.id, accept=refuse)
+    assert directory.versions("docs") == [1, 2]
+
+
+def test_index_in_the_making_is_not_restored_over(directory: DataDirectory):
+    record = write_archive(directory, "docs")
+    lock = try_lock(directory.path("docs") / "build.lock", create=True)
+    assert lock is not None
+    with pytest.raises(NameInUseError, match="build"):
+        restore_archive(directory, "docs", record.id)
+    os.close(lock)
+    assert restore_archive(directory, "docs", record.id) == 3
+
+
+@pytest.mark.parametrize("wrong", ["", "..", "000001-zzzzzzzz", "../docs/000001-00000000", "000001-00000000"])
+def test_unknown_archive(directory: DataDirectory, wrong: str):
+    for attempt in (archive_file, delete_archive, restore_archive):
+        with pytest.raises(UnknownNameError):
+            attempt(directory, "docs", wrong)
+
+
+def test_deleted_archive_is_gone(directory: DataDirectory):
+    record: ArchiveRecord = write_archive(directory, "docs")
+    delete_archive(directory, "docs", record.id)
+    assert archives(directory, "docs") == []
+    assert list((directory.root / "snapshots" / "docs").iterdir()) == []

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from drdecr.collections.directory import DataDirectory
+from drdecr.collections.uploads import (
+    Delete,
+    Put,
+    UploadWriter,
+    drop_uploads,
+    parse_delete,
+    parse_put,
+    read_upload,
+    staged_uploads,
+)
+from drdecr.corpus import MAX_LINE_BYTES, Passage
+from drdecr.errors import ResourceError, UnknownNameError
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> DataDirectory:
+    directory = DataDirectory(tmp_path / "data")
+    directory.create_index("docs")
+    return directory
+
+
+def line(each: str, text: str = "a text") -> bytes:
+    return json.dumps({"id": each, "text": text}).encode() + b"\n"
+
+
+def test_lines_are_found_however_the_body_is_cut(directory: DataDirectory):
+    passages = [Passage(f"p{i}", f"text \u2028 {i} ü", "Title" if i % 2 else None, {"n": i}) for i in range(50)]
+    records = [
+        {"id": each.id, "text": each.text, "title": each.title, "metadata": each.metadata} for each in passages
+    ]
+    body = b"\r\n\n".join(json.dumps(record, ensure_ascii=False).encode() for record in records)
+    chance = random.Random(1)
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        while body:
+            size = chance.randint(1, 40)
+            writer.feed(body[:size])
+            body = body[size:]
+        staged = writer.finish()
+    assert (staged.number, staged.staged, staged.rejected) == (1, 50, 0)
+    assert list(read_upload(directory, "docs", 1)) == [Put(each) for each in passages]
+
+
+def test_bad_lines_are_named_and_the_good_ones_staged(directory: DataDirectory):
+    bad = [b"{\n", b'{"id": "x", "text": " "}\n', b"\xff\n", b"[]\n"]
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        for each in (line("a"), *bad, line("b")):
+            writer.feed(each)
+        staged = writer.finish()
+    assert (staged.staged, staged.rejected) == (2, 4)
+    assert [error.line for error in staged.errors] == [2, 3, 4, 5]
+    assert "not UTF-8" in staged.errors[2].message
+
+
+def test_overlong_line_is_not_kept_in_memory(directory: DataDirectory):
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        for _ in range(3 * MAX_LINE_BYTES // 2**20):
+            writer.feed(b" " * 2**20)
+            assert len(writer._rest) <= MAX_LINE_BYTES
+        writer.feed(b"\n" + line("a"))
+        staged = writer.finish()
+    assert (staged.staged, staged.errors[0].line) == (1, 1)
+
+
+def test_upload_without_a_good_line_is_not_staged(directory: DataDirectory):
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        writer.feed(b"{\n")
+        assert writer.finish().number is None
+    assert staged_uploads(directory, "docs") == []
+    assert [path.name for path in (directory.path("docs") / "uploads").iterdir()] == []
+
+
+def test_upload_that_breaks_off_leaves_nothing(directory: DataDirectory):
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        writer.feed(line("a"))
+    assert list((directory.path("docs") / "uploads").iterdir()) == []
+
+
+def test_what_a_killed_service_left_is_swept_and_what_goes_on_is_not(directory: DataDirectory):
+    folder = directory.path("docs") / "uploads"
+    (folder / ".left").write_bytes(line("a"))
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        writer.feed(line("b"))
+        drop_uploads(directory, "docs")
+        assert not (folder / ".left").exists()
+        assert writer.finish().number == 1
+
+
+def test_deletions_are_staged_in_their_turn(directory: DataDirectory):
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        writer.feed(line("a"))
+        writer.finish()
+    with UploadWriter(directory, "docs", parse_delete) as writer:
+        writer.feed(b'{"id": "a"}\n{"id": 7}')
+        assert writer.finish().number == 2
+    assert list(read_upload(directory, "docs", 2)) == [Delete("a"), Delete("7")]
+    assert staged_uploads(directory, "docs") == [1, 2]
+
+
+def test_index_that_is_not_there_or_goes(directory: DataDirectory):
+    with pytest.raises(UnknownNameError):
+        UploadWriter(directory, "none", parse_put)
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        writer.feed(line("a"))
+        directory.delete_index("docs")
+        with pytest.raises(UnknownNameError, match="dropped"):
+            writer.finish()
+
+
+def test_damaged_upload_is_named(directory: DataDirectory):
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        writer.feed(line("a"))
+        writer.finish()
+    (directory.path("docs") / "uploads" / "00000001.jsonl").write_text('{"text"')
+    with pytest.raises(ResourceError, match="damaged"):
+        list(read_upload(directory, "docs", 1))

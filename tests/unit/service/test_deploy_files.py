@@ -1,0 +1,114 @@
+"""The files that operators copy: each is held against its tool's own rules and against what the service exposes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[3]
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "dashboard.json").read_text(encoding="utf-8"))
+ALERTS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+EXPRESSIONS = [
+    *(rule["expr"] for rule in ALERTS),
+    *(target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]),
+]
+PROMTOOL = shutil.which("promtool")
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=PROMETHEUS)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def tool(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_every_metric_that_is_named_exists(client, expression):
+    exposed = set()
+    for name, kind in re.findall(r"^# TYPE (\S+) (\w+)$", client.get("/metrics").text, flags=re.MULTILINE):
+        exposed |= {f"{name}_bucket", f"{name}_sum", f"{name}_count"} if kind == "histogram" else {name}
+    named = set(re.findall(r"\b(?:drdecr|process)_\w+", re.sub(r'"[^"]*"', "", expression)))
+    assert named or "up{" in expression
+    assert named <= exposed
+
+
+def test_the_labels_that_are_asked_for_exist(client):
+    client.post("/v1/indexes/demo/search", json={"query": "cat"})
+    shown = client.get("/metrics").text
+    for expression in EXPRESSIONS:
+        for route in re.findall(r'route="([^"]+)"', expression):
+            assert f'route="{route}"' in shown
+        for outcome in re.findall(r'query_cache_total\{[^}]*outcome="([^"]+)"', expression):
+            assert f'drdecr_query_cache_total{{outcome="{outcome}"}}' in shown or outcome == "hit"
+
+
+def test_panels_have_ids_titles_and_places_of_their_own():
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    taken = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert place["x"] + place["w"] <= 24
+        assert not cells & taken
+        taken |= cells
+        assert panel["description"]
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool (Debian: prometheus) is not installed")
+def test_promtool_accepts_configuration_rules_and_every_expression(tmp_path):
+    run("promtool", "check", "rules", "alerts.yml")
+    run("promtool", "test", "rules", "alerts.test.yml")
+    plain = [re.sub(r"\$__rate_interval", "5m", expression) for expression in EXPRESSIONS]
+    rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(plain)]
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": rules}]}))
+    run("promtool", "check", "rules", tmp_path / "rules.yml")
+    config = (PROMETHEUS / "prometheus.yml").read_text().replace("/etc/prometheus", str(PROMETHEUS))
+    (tmp_path / "prometheus.yml").write_text(config)
+    run("promtool", "check", "config", tmp_path / "prometheus.yml")
+
+
+def test_every_alert_is_tested_and_says_what_to_do():
+    tested = (PROMETHEUS / "alerts.test.yml").read_text(encoding="utf-8")
+    for rule in ALERTS:
+        assert tested.count(rule["alert"]) == 2
+        assert rule["annotations"].keys() == {"summary", "description"}
+
+
+def test_the_compose_file_follows_its_schema():
+    run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml")
+
+
+def test_files_that_compose_mounts_exist():
+    for service in yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"].values():
+        for volume in service.get("volumes", ()):
+            if isinstance(volume, str) and volume.startswith("./"):
+                assert (ROOT / volume.partition(":")[0]).is_file()
+
+
+def test_hadolint_finds_nothing_in_the_dockerfile():
+    run(tool("hadolint"), ROOT / "Dockerfile")
+
+
+def test_images_run_as_a_user_and_the_service_is_checked():
+    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    stages = re.findall(r"^FROM (\S+) AS (\S+)$", text, flags=re.MULTILINE)
+    targets = {name: parent for parent, name in stages}
+    assert all(targets[target] == "runtime" for target in ("gpu", "train", "cpu"))
+    runtime = text[text.index("AS runtime") : text.index("FROM runtime AS gpu")]
+    assert re.search(r"^USER [1-9]\d*$", runtime, flags=re.MULTILINE)
+    assert "HEALTHCHECK" in text[text.index("FROM runtime AS cpu") :]

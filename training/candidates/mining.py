@@ -1,0 +1,102 @@
+"""Candidates from a snapshot, found by the teacher with the English query."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from drdecr.encoder.types import Encoder, Progress
+from drdecr.errors import InputError
+from drdecr.index.snapshot import Snapshot
+from training.candidates.lists import Candidates, GivenLists
+from training.candidates.scores import TeacherScorer
+from training.recipe import Mining
+from training.rows import Row
+
+_QUERIES_AT_ONCE = 256
+
+Hits = list[tuple[str, float]]
+"""Passage texts with the teacher's scores, best first."""
+
+
+def mine_lists(
+    rows: Sequence[Row],
+    teacher: Encoder,
+    mining: Mining,
+    ways: int,
+    seed: int,
+    *,
+    labelled: bool,
+    progress: Progress | None = None,
+) -> GivenLists:
+    """Give each row `ways` passages of the snapshot.
+
+    A labelled row keeps its relevant passage first; hits that answer the same query, or that the teacher scores
+    almost as high as the relevant passage, are left out (see `Mining`). A row of parallel text gets its best hit and
+    some of the others. Where hits are too few, hits of other queries fill the list.
+
+    Raises: InputError where even those are too few; ModelMismatchError where the teacher did not build the snapshot.
+    """
+    chance = random.Random(seed)
+    hits = _search(sorted({row.english for row in rows}), teacher, mining, progress)
+    pool = sorted({text for found in hits.values() for text, _ in found})
+    answers: dict[str, set[str]] = {}
+    for row in rows:
+        answers.setdefault(row.english, set()).add(row.passage)
+    relevant = _relevant_scores(rows, hits, teacher) if labelled else {}
+    lists = []
+    for row in rows:
+        if labelled:
+            first = row.passage
+            limit = mining.keep_below * relevant[row.english, row.passage]
+            others = [
+                text for text, score in hits[row.english] if text not in answers[row.english] and score <= limit
+            ]
+            banned = answers[row.english] | {text for text, _ in hits[row.english]}
+        else:
+            texts = [text for text, _ in hits[row.english]]
+            if not texts:
+                continue
+            first, *others = texts
+            banned = set(texts)
+        chosen = chance.sample(others, min(ways - 1, len(others)))
+        if len(chosen) < ways - 1:
+            chosen += _fill(pool, banned, ways - 1 - len(chosen), chance)
+        lists.append(Candidates(row.query, row.english, (first, *chosen)))
+    if not lists:
+        raise InputError("the snapshot answers none of the queries", path=mining.snapshot)
+    return GivenLists(lists)
+
+
+def _search(queries: Sequence[str], teacher: Encoder, mining: Mining, progress: Progress | None) -> dict[str, Hits]:
+    found: dict[str, Hits] = {}
+    with Snapshot.open(mining.snapshot) as snapshot:
+        snapshot.require(teacher.spec)
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            some = queries[start : start + _QUERIES_AT_ONCE]
+            results = snapshot.search(teacher.encode(some, "query"), mining.depth)
+            texts = snapshot.passages(sorted({hit.id for hits in results for hit in hits}))
+            for query, hits in zip(some, results, strict=True):
+                found[query] = [(texts[hit.id].content, hit.score) for hit in hits]
+            if progress is not None:
+                progress(len(some))
+    return found
+
+
+def _relevant_scores(rows: Sequence[Row], hits: dict[str, Hits], teacher: Encoder) -> dict[tuple[str, str], float]:
+    """Return the teacher's score of each row's relevant passage: as a hit, or computed where it is none."""
+    scores = {(query, text): score for query, found in hits.items() for text, score in found}
+    wanted = list(dict.fromkeys((row.english, row.passage) for row in rows))
+    lacking = [pair for pair in wanted if pair not in scores]
+    for start in range(0, len(lacking), _QUERIES_AT_ONCE):
+        some = lacking[start : start + _QUERIES_AT_ONCE]
+        found = TeacherScorer(teacher).score([Candidates(query, query, (text,)) for query, text in some])
+        scores.update(zip(some, found[:, 0].tolist(), strict=True))
+    return scores
+
+
+def _fill(pool: Sequence[str], banned: set[str], count: int, chance: random.Random) -> list[str]:
+    free = [text for text in pool if text not in banned]
+    if len(free) < count:
+        raise InputError(f"the snapshot's hits are too few for {count} more candidates of a query; lower `ways`")
+    return chance.sample(free, count)

@@ -1,0 +1,67 @@
+"""Neural translation: any sequence-to-sequence model of Hugging Face, by path or by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+from drdecr.corpus import Query
+from drdecr.errors import ModelError
+
+_LONGEST = 256
+_TEXTS_AT_ONCE = 16
+
+
+class Seq2SeqTranslator:
+    """Translates by the model's own settings of generation, on a GPU where there is one.
+
+    Models of many languages (M2M100, NLLB, mBART) are told both: a language is found among their own codes by its
+    beginning, so that `es` is `spa_Latn` to none but `es_XX` to mBART; name the code where that fails.
+    """
+
+    is_human = False
+
+    def __init__(self, model: str, lang: str = "") -> None:
+        """Load the model. Raises: ModelError."""
+        self.name = f"model {Path(model).name}"
+        local = Path(model).is_dir()
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(model, local_files_only=local)
+            self._model: Any = AutoModelForSeq2SeqLM.from_pretrained(model, local_files_only=local)
+        except Exception as problem:  # the library wraps nothing
+            reason = " ".join(str(problem).split())[:200]
+            raise ModelError(
+                f"{model}: cannot be loaded as a translation model ({type(problem).__name__}: {reason})"
+            ) from None
+        self._model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self._settings: dict[str, Any] = {}
+        codes = [str(code) for code in getattr(self._tokenizer, "lang_code_to_id", None) or {}]
+        if codes:
+            self._tokenizer.src_lang = _code(codes, lang, model)
+            self._settings["forced_bos_token_id"] = self._tokenizer.lang_code_to_id[_code(codes, "en", model)]
+
+    @torch.inference_mode()
+    def translate(self, queries: Sequence[Query]) -> list[str]:
+        """Translate in batches."""
+        found: list[str] = []
+        for start in range(0, len(queries), _TEXTS_AT_ONCE):
+            some = [query.text for query in queries[start : start + _TEXTS_AT_ONCE]]
+            inputs = self._tokenizer(some, return_tensors="pt", padding=True, truncation=True, max_length=_LONGEST)
+            # Some tokenizers give what the model does not take.
+            inputs.pop("token_type_ids", None)
+            written = self._model.generate(**inputs.to(self._model.device), **self._settings)
+            found += [text.strip() for text in self._tokenizer.batch_decode(written, skip_special_tokens=True)]
+        return found
+
+
+def _code(codes: Sequence[str], lang: str, model: str) -> str:
+    names = {"en": ("en", "eng"), "es": ("es", "spa"), "de": ("de", "deu"), "fr": ("fr", "fra"), "ru": ("ru", "rus")}
+    for name in (lang, *names.get(lang, ())):
+        for code in codes:
+            if code == name or code.split("_")[0] == name:
+                return code
+    raise ModelError(f"{model}: has no code for the language {lang!r}; it has {', '.join(sorted(codes)[:20])}, …")

@@ -1,0 +1,57 @@
+"""Rows that no stage learns from, and how well a student finds the English of a sentence among them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from drdecr.corpus import Passage, Query
+from drdecr.encoder.load import load_encoder
+from training.evaluation.measures import Scores, score_run
+from training.evaluation.ranking import rank_encoded
+from training.rows import Row
+
+Split = tuple[dict[str, list[Row]], dict[str, list[Row]], dict[str, list[Row]]]
+
+
+def hold_back(parallel: Mapping[str, list[Row]], labelled: Mapping[str, list[Row]], texts: int) -> Split:
+    """Take `texts` English sentences of each source out of what is learned from, with all that says the same.
+
+    They are chosen by the SHA-256 of the sentence. Returns what is left of `parallel` and of `labelled`, and the rows
+    held back, by source.
+    """
+    held: set[str] = set()
+    validation: dict[str, list[Row]] = {}
+    for source, rows in parallel.items():
+        chosen = sorted({row.english for row in rows}, key=lambda one: hashlib.sha256(one.encode()).digest())[:texts]
+        held.update(chosen)
+        first = {row.english: row for row in reversed(rows)}
+        validation[source] = [first[english] for english in chosen]
+    return _without(parallel, held), _without(labelled, held), validation
+
+
+def score_validation(student: Path, validation: Mapping[str, list[Row]]) -> dict[str, Scores]:
+    """Score a student on each source: foreign sentences as queries, all held-back English sentences as passages."""
+    encoder = load_encoder(student)
+    passages = [Passage(str(at), text) for at, text in enumerate(_english(validation))]
+    number = {passage.text: passage.id for passage in passages}
+    encoded = encoder.encode([passage.text for passage in passages], "passage")
+    scores = {}
+    for source, rows in validation.items():
+        queries = [Query(f"q{at}", row.query) for at, row in enumerate(rows)]
+        run = rank_encoded(encoder, queries, encoded, [passage.id for passage in passages])
+        qrels = {query.id: {number[row.english]: 1} for query, row in zip(queries, rows, strict=True)}
+        scores[source] = score_run(run, qrels)
+    return scores
+
+
+def _without(rows: Mapping[str, list[Row]], held: set[str]) -> dict[str, list[Row]]:
+    return {
+        source: [row for row in some if row.english not in held and row.passage not in held]
+        for source, some in rows.items()
+    }
+
+
+def _english(validation: Mapping[str, list[Row]]) -> list[str]:
+    return list(dict.fromkeys(row.english for rows in validation.values() for row in rows))
