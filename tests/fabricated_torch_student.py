@@ -12,6 +12,7 @@ from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from drdecr.encoder.query_weights import QueryWeights
 from drdecr.encoder.settings import StudentSettings, write_settings
 from drdecr.encoder.two_stream import TwoStreamEncoder
 
@@ -20,7 +21,7 @@ WORDS = ("which", "package", "plays", "music", "?", ",", "the", "sound", "player
 
 
 def make_two_stream_student(path: Path, *, dim: int = 16) -> Path:
-    """Write a student of the embedded kind: two streams, 8-bit table, 24-dimensional sentence vector."""
+    """Write a student of the embedded kind: two streams, 8-bit table, sentence vector of 24, query weights."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     pieces = tokenizer.get_vocab_size()
@@ -50,7 +51,9 @@ def make_two_stream_student(path: Path, *, dim: int = 16) -> Path:
         activation_function=torch.nn.Identity(),
         module_input_name="token_embeddings",
     )
-    modules = [encoder, projection, Normalize(module_input_name="token_embeddings")]
+    weights = QueryWeights(pieces)
+    torch.nn.init.normal_(weights.log_weights)
+    modules = [encoder, projection, Normalize(module_input_name="token_embeddings"), weights]
     MultiVectorEncoder(modules=modules, device="cpu").save_pretrained(str(path), create_model_card=False)
     settings = StudentSettings(
         name="two-stream",
@@ -62,6 +65,7 @@ def make_two_stream_student(path: Path, *, dim: int = 16) -> Path:
         never_scored=(1, 2, 3),
         pad_id=3,
         unknown_id=0,
+        query_weights=True,
     )
     write_settings(path, settings)
     return path

@@ -16,7 +16,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from drdecr.encoder.onnx_runtime import INPUTS, SENTENCE_OUTPUT, TOKEN_OUTPUT, OnnxEncoder
+from drdecr.encoder.onnx_runtime import INPUTS, SENTENCE_OUTPUT, OnnxEncoder, output_names
 from drdecr.encoder.settings import (
     MANIFEST_FILE,
     ONNX_FOLDER,
@@ -130,7 +130,7 @@ def _passes(exact: Quality, quantized: Quality) -> bool:
 
 
 class _Graph(nn.Module):
-    """From token ids to both vectors, as the serving runtime calls it."""
+    """From token ids to all that a student gives, as the serving runtime calls it."""
 
     def __init__(self, model: nn.Module, settings: StudentSettings) -> None:
         super().__init__()
@@ -138,8 +138,8 @@ class _Graph(nn.Module):
         self.settings = settings
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        tokens, sentences = vectors_of(self.model, input_ids, attention_mask, self.settings)
-        return (tokens,) if sentences is None else (tokens, sentences)
+        given = vectors_of(self.model, input_ids, attention_mask, self.settings)
+        return tuple(output for output in given if output is not None)
 
 
 def _export_graph(reference: TorchEncoder, file: Path) -> None:
@@ -156,7 +156,7 @@ def _export_graph(reference: TorchEncoder, file: Path) -> None:
                 (ids, mask),
                 str(file),
                 input_names=list(INPUTS),
-                output_names=[TOKEN_OUTPUT, SENTENCE_OUTPUT][: 2 if reference.settings.sentence_dim else 1],
+                output_names=output_names(reference.settings),
                 dynamic_shapes=dict.fromkeys(INPUTS, shape),
                 opset_version=_OPSET,
                 dynamo=True,

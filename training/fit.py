@@ -19,7 +19,7 @@ from sentence_transformers import MultiVectorEncoder, MultiVectorEncoderTrainer
 from sentence_transformers.multi_vector_encoder.training_args import MultiVectorEncoderTrainingArguments
 from torch import nn
 from torch.utils.tensorboard.writer import SummaryWriter
-from transformers import PrinterCallback, ProgressCallback
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 from transformers.integrations import TensorBoardCallback
 
 from drdecr.encoder.settings import SETTINGS_FILE
@@ -84,6 +84,9 @@ def open_student(run: StageRun) -> MultiVectorEncoder:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = run.dropout
+        # On a processor the backward pass of torch's fused attention takes longer than all else together.
+        if isinstance(module, PreTrainedModel) and model.device.type == "cpu":
+            module.set_attn_implementation("eager")
     freeze(model, run.stage.learning_rates)
     return model
 
@@ -224,6 +227,8 @@ def learning_rates(model: MultiVectorEncoder, rates: LearningRates) -> dict[str,
 
 def part_of(parameter: str) -> str | None:
     """Name the part of `LearningRates` that a parameter belongs to; None for one that is never trained."""
+    if parameter.endswith(".log_weights"):
+        return "query_weights"
     if ".ngram." in parameter or parameter.endswith("context.embedding.weights"):
         return None
     if ".context.embedding." in parameter:

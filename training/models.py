@@ -22,6 +22,8 @@ _SAMPLE = 150
 _SAMPLE_CHARACTERS = 150
 # English texts that the bridge is fitted to.
 _BRIDGE_TEXTS = 4000
+# Texts of a source that show how common each piece is in a language.
+_WEIGHT_TEXTS = 2000
 
 Say = Callable[[str], None]
 
@@ -87,10 +89,20 @@ class Models:
             place,
             sample=sample,
             english_texts=list(dict.fromkeys(row.english for row in drawn)),
+            texts=self._texts_by_language(),
             dim=recipe.dim,
             sentence_weight=recipe.sentence_weight,
             bfloat16=in_bfloat16(recipe.precision),
         )
+
+    def _texts_by_language(self) -> dict[str, list[str]]:
+        """Return what shows which pieces are common in a language. A source is named by its set and its language."""
+        texts: dict[str, list[str]] = {}
+        for source in sorted(self.parallel):
+            some = draw({source: self.parallel[source]}, _WEIGHT_TEXTS, self.recipe.seed)
+            texts.setdefault(Path(source).name.split(".")[0], []).extend(row.query for row in some)
+            texts.setdefault("en", []).extend(row.english for row in some[: _WEIGHT_TEXTS // 8])
+        return texts
 
     def _made(self, name: str, make: Callable[[Path], object]) -> Path:
         """Return a directory, made as a whole unless it is there; one process makes it, the others wait."""

@@ -69,7 +69,8 @@ class LearningRates(_Part):
 
     `context`, `embedding`, `bridge` and `sentence` are the embedded student's English layers, its English piece
     table, the bridge from its n-gram features to those layers and the head of its sentence vector; `encoder` is
-    whatever else a student of another kind holds before its projection.
+    whatever else a student of another kind holds before its projection. `query_weights` are the logarithms of how
+    much each piece of a query counts.
     """
 
     context: NonNegativeFloat = 5e-5
@@ -78,6 +79,7 @@ class LearningRates(_Part):
     sentence: NonNegativeFloat = 1e-3
     encoder: NonNegativeFloat = 2e-5
     projection: NonNegativeFloat = 1e-3
+    query_weights: NonNegativeFloat = 0.0
 
 
 class _Training(_Part):
@@ -120,6 +122,8 @@ class Stage(_Training):
 
     A batch is made of groups of `alike` rows with similar passages, so that its candidates are hard to tell apart.
     `refit_projection` fits an embedded student's projection anew at the end, so that token neighbours stay.
+    `emphasis` multiplies how often rows of a source are drawn, by a pattern of its name: `"*/questions/*": 5`; a
+    source is a file of parallel text, or a data set and a language (`debian/ja`).
     `teacher_vectors`: `stored` on disk once for each text, or computed `live` at every step, for more text than disk.
     """
 
@@ -127,6 +131,7 @@ class Stage(_Training):
     objectives: ObjectiveWeights = ObjectiveWeights()
     alike: PositiveInt = 8
     labelled_share: float = Field(default=0.5, ge=0, le=1)
+    emphasis: dict[str, Annotated[float, Field(gt=0)]] = {}
     refit_projection: bool = False
     teacher_vectors: Literal["stored", "live"] = "stored"
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
 
 from drdecr.corpus import SkippedLines, read_pairs, read_passages, read_qrels, read_queries
@@ -86,8 +88,10 @@ def read_labelled(data: Iterable[Path], languages: Sequence[str], longest: int) 
     return rows
 
 
-def draw(rows: dict[str, list[Row]], count: int, seed: int) -> list[Row]:
+def draw(rows: dict[str, list[Row]], count: int, seed: int, emphasis: Mapping[str, float] | None = None) -> list[Row]:
     """Draw `count` rows over the sources, each by the square root of what it has; in random order, by seed.
+
+    `emphasis` multiplies that of the sources whose name fits a pattern (of a shell: `*` fits anything).
 
     A source, such as a set in a language, gives its rows in shuffled rounds, so that none comes twice before all
     came once.
@@ -96,7 +100,11 @@ def draw(rows: dict[str, list[Row]], count: int, seed: int) -> list[Row]:
     sources = [source for source in sorted(rows) if rows[source]]
     if not sources:
         return []
-    weights = [len(rows[source]) ** 0.5 for source in sources]
+    factors = [
+        prod(factor for pattern, factor in (emphasis or {}).items() if fnmatchcase(source, pattern))
+        for source in sources
+    ]
+    weights = [factor * len(rows[source]) ** 0.5 for source, factor in zip(sources, factors, strict=True)]
     queues: dict[str, list[Row]] = {source: [] for source in sources}
     drawn = []
     for source in chance.choices(sources, weights, k=count):

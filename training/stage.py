@@ -155,7 +155,10 @@ def _draw_rows(stage: Stage, inputs: StageInputs, steps: int) -> tuple[dict[str,
     batches = {"labelled": round(steps * share)}
     batches["parallel"] = steps - batches["labelled"]
     kinds = {"labelled": inputs.labelled, "parallel": inputs.parallel}
-    drawn = {kind: draw(dict(rows), batches[kind] * stage.batch_size, inputs.seed) for kind, rows in kinds.items()}
+    drawn = {
+        kind: draw(dict(rows), batches[kind] * stage.batch_size, inputs.seed, stage.emphasis)
+        for kind, rows in kinds.items()
+    }
     if not any(drawn.values()):
         raise InputError(f"stage {stage.name}: no rows to learn from")
     texts = (text for rows in drawn.values() for row in rows for text in (row.english, row.passage))

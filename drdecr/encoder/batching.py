@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from drdecr.encoder.text_tokens import TextTokens
 from drdecr.encoder.types import Encoded, Progress
 
-Forward = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
-"""ids and mask (batch, tokens) -> token vectors (batch, tokens, dim), sentence vectors (batch, sentence_dim)."""
+Floats = NDArray[np.float32]
+Forward = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[Floats, Floats | None, Floats | None]]
+"""ids and mask (batch, tokens) -> token vectors (batch, tokens, dim), L2-normalised; sentence vectors (batch,
+sentence_dim); how much each token counts in a query (batch, tokens), above 0. The latter two where there are any."""
 
 BATCH_TOKENS = 4096
 
@@ -35,9 +37,13 @@ def encode_tokens(
     if progress and empty:
         progress(empty)
     for batch in batches([len(text.ids) for text in tokens], batch_tokens):
-        token_vectors, sentence_vectors = forward(*_padded([tokens[text] for text in batch], pad_id))
+        token_vectors, sentence_vectors, weights = forward(*_padded([tokens[text] for text in batch], pad_id))
         for row, text in enumerate(batch):
-            vectors[offsets[text] : offsets[text + 1]] = token_vectors[row, tokens[text].scored]
+            scored = tokens[text].scored
+            vectors[offsets[text] : offsets[text + 1]] = token_vectors[row, scored]
+            if weights is not None and tokens[text].weighted and len(scored):
+                counts = weights[row, scored]
+                vectors[offsets[text] : offsets[text + 1]] *= (counts / counts.mean())[:, np.newaxis]
             if sentences is not None and sentence_vectors is not None:
                 sentences[text] = sentence_vectors[row]
         if progress:

@@ -18,6 +18,7 @@ from drdecr.encoder.settings import (
     TOKENIZER_FILE,
     OnnxManifest,
     Precision,
+    StudentSettings,
     read_manifest,
     sha256_of,
 )
@@ -28,6 +29,7 @@ from drdecr.errors import ModelError
 INPUTS = ("input_ids", "attention_mask")
 TOKEN_OUTPUT = "token_vectors"
 SENTENCE_OUTPUT = "sentence_vectors"
+WEIGHT_OUTPUT = "token_weights"
 
 
 class OnnxEncoder:
@@ -44,7 +46,7 @@ class OnnxEncoder:
         self._tokenizer = TextTokenizer(tokenizer, manifest)
         self._manifest = manifest
         self._spec = manifest.spec(manifest.fingerprint)
-        self._outputs = [TOKEN_OUTPUT, SENTENCE_OUTPUT] if manifest.sentence_dim else [TOKEN_OUTPUT]
+        self._outputs = output_names(manifest)
         self.precision = precision
 
     @classmethod
@@ -105,9 +107,20 @@ class OnnxEncoder:
 
     def _forward(
         self, ids: NDArray[np.int64], mask: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        outputs = self._session.run(self._outputs, dict(zip(INPUTS, (ids, mask), strict=True)))
-        return outputs[0], outputs[1] if len(outputs) > 1 else None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]:
+        answers = self._session.run(self._outputs, dict(zip(INPUTS, (ids, mask), strict=True)))
+        outputs = dict(zip(self._outputs, answers, strict=True))
+        return outputs[TOKEN_OUTPUT], outputs.get(SENTENCE_OUTPUT), outputs.get(WEIGHT_OUTPUT)
+
+
+def output_names(settings: StudentSettings) -> list[str]:
+    """Return what a student's graph gives, in the order of its outputs."""
+    names = [TOKEN_OUTPUT]
+    if settings.sentence_dim:
+        names.append(SENTENCE_OUTPUT)
+    if settings.query_weights:
+        names.append(WEIGHT_OUTPUT)
+    return names
 
 
 def processors() -> int:
@@ -136,14 +149,18 @@ def _session(graph: Path, manifest: OnnxManifest, threads: int | None) -> onnxru
         session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # the library has one class of its own for each status, and no common base
         raise ModelError(f"{graph}: ONNX Runtime cannot load it ({problem})") from None
-    widths = {output.name: output.shape[-1] for output in session.get_outputs()}
+    given = {output.name: output.shape[-1] for output in session.get_outputs()}
+    # The last axis of the weights is that of the tokens, which has no fixed size.
+    widths = {name: width for name, width in given.items() if name != WEIGHT_OUTPUT}
     expected = {TOKEN_OUTPUT: manifest.dim}
     if manifest.sentence_dim:
         expected[SENTENCE_OUTPUT] = manifest.sentence_dim
     inputs = sorted(entry.name for entry in session.get_inputs())
-    if inputs != sorted(INPUTS) or any(widths.get(name) != width for name, width in expected.items()):
+    lacking = set(output_names(manifest)) - given.keys()
+    if inputs != sorted(INPUTS) or lacking or any(widths.get(name) != width for name, width in expected.items()):
         raise ModelError(
-            f"{graph}: takes {', '.join(inputs)} and gives {widths}, but encoder.json promises {expected}; "
+            f"{graph}: takes {', '.join(inputs)} and gives {given}, but encoder.json promises "
+            f"{', '.join(output_names(manifest))} of {expected}; "
             "export the student again"
         )
     return session

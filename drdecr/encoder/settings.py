@@ -49,7 +49,8 @@ class StudentSettings(BaseModel):
     Lengths count every token that the encoder reads, also the prefix and the tokens around the text. A prefix goes
     before the text and after the token that begins it. The prefix and the tokens around the text, its frame, are
     scored only by `score_frame`: ColBERT checkpoints were trained so. `never_scored` adds ids that count on neither
-    side; the skip lists add ids that count on one side.
+    side; the skip lists add ids that count on one side. With `query_weights` the student says how much each token of
+    a query counts, and the vectors of a query have lengths of mean 1 instead of 1 each.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,6 +70,7 @@ class StudentSettings(BaseModel):
     never_scored: TokenIds = ()
     query_skip: TokenIds = ()
     passage_skip: TokenIds = ()
+    query_weights: bool = False
     pad_id: NonNegativeInt
     unknown_id: NonNegativeInt | None = None
 

@@ -91,12 +91,13 @@ class TorchEncoder:
 
         def forward(
             ids: NDArray[np.int64], mask: NDArray[np.int64]
-        ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]:
             device = self.model.device
-            tokens, sentences = vectors_of(
+            tokens, sentences, weights = vectors_of(
                 self.model, torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device), self.settings
             )
-            return tokens.cpu().numpy(), None if sentences is None else sentences.cpu().numpy()
+            of_text, of_tokens = (None if one is None else one.cpu().numpy() for one in (sentences, weights))
+            return tokens.cpu().numpy(), of_text, of_tokens
 
         try:
             narrow = torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bf16")
@@ -124,11 +125,12 @@ def fastest_precision() -> Precision:
 
 def vectors_of(
     model: torch.nn.Module, ids: Tensor, mask: Tensor, settings: StudentSettings
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Run a model over token ids, (batch, tokens) int64; queries and passages take the same way through it.
 
-    Returns float32 token vectors (batch, tokens, dim), L2-normalised, padding included, and sentence vectors
-    (batch, sentence_dim), or None for a student without.
+    Returns float32 token vectors (batch, tokens, dim), L2-normalised, padding included; sentence vectors
+    (batch, sentence_dim), or None for a student without; and how much each token counts in a query (batch, tokens),
+    or None for a student without such weights.
 
     Raises: ModelError where the model gives other widths than the settings promise.
     """
@@ -140,15 +142,16 @@ def vectors_of(
     if tokens.shape[-1] < settings.dim:
         raise ModelError(f"{settings.name}: gives {tokens.shape[-1]} dimensions, its settings promise {settings.dim}")
     tokens = functional.normalize(tokens[..., : settings.dim], dim=-1)
+    weights = features["token_weights"].float() if settings.query_weights else None
     if not settings.sentence_dim:
-        return tokens, None
+        return tokens, None, weights
     sentences = features.get("sentence_embedding")
     if sentences is None or sentences.shape[-1] != settings.sentence_dim:
         raise ModelError(
             f"{settings.name}: its settings promise a sentence vector of {settings.sentence_dim} dimensions, "
             "which it does not give"
         )
-    return tokens, functional.normalize(sentences.float(), dim=-1)
+    return tokens, functional.normalize(sentences.float(), dim=-1), weights
 
 
 def load_model(

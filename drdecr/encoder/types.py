@@ -37,7 +37,8 @@ class EncoderSpec:
 class Encoded:
     """Token vectors of some texts, ragged, and their sentence vectors.
 
-    Shapes: vectors (tokens, dim) float32, each row L2-normalised; offsets (texts + 1,) int64, text i owns
+    Shapes: vectors (tokens, dim) float32, each row L2-normalised, but for the queries of a student with query
+    weights: the rows of each have lengths of mean 1; offsets (texts + 1,) int64, text i owns
     rows offsets[i]:offsets[i + 1]; sentences (texts, sentence_dim) float32, or None; spans (tokens, 2)
     int32, the characters [start, end) of its text that a row stands for; truncated (texts,) bool, the text
     was longer than the limit; unknown (texts,) float32, share of its pieces that the vocabulary lacks.

@@ -160,7 +160,11 @@ def _target(query: Side, passage: Side) -> Tensor:
 
 
 def _scores(query: Side, passage: Side, key: str) -> Tensor:
-    return mean_maxsim(query[key], passage[key], query.mask, passage.mask)
+    tokens = query[key]
+    # A student's own token vectors have their weights already.
+    if key != "token_embeddings" and "query_weights" in query:
+        tokens = tokens * query["query_weights"].unsqueeze(-1)
+    return mean_maxsim(tokens, passage[key], query.mask, passage.mask)
 
 
 def _sentence_scores(query: Side, passage: Side) -> Tensor:

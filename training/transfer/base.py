@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from drdecr.encoder.ngram_stream import NgramStream
+from drdecr.encoder.query_weights import QueryWeights
 from drdecr.encoder.settings import StudentSettings, write_settings
 from drdecr.encoder.two_stream import TwoStreamEncoder
 from drdecr.encoder.unigram import BEGIN, END, PADDING, UNKNOWN
@@ -23,6 +24,7 @@ from training.transfer import use_multilingual
 from training.transfer.bridge import fit_bridge
 from training.transfer.english import EnglishEncoder
 from training.transfer.projection import fit_projection
+from training.transfer.query_weights import fit_query_weights
 from training.transfer.vocabulary import Neighbours, Piece, read_marked, read_wordpiece, transfer
 
 # Untrained, the mean token score and the sentence vectors' dot product weigh the same (DESIGN.md, decision 5).
@@ -37,6 +39,7 @@ def assemble_base(
     *,
     sample: Sequence[tuple[str, str]],
     english_texts: Sequence[str],
+    texts: Mapping[str, Sequence[str]],
     dim: int = 128,
     sentence_weight: float = SENTENCE_WEIGHT,
     name: str = NAME,
@@ -46,7 +49,7 @@ def assemble_base(
 
     The projection to `dim` is fitted to the token features of `sample`: some hundreds of texts in the languages of
     interest, each with its English; with `bfloat16`, in mixed precision. The bridge is fitted to `english_texts`,
-    some thousands.
+    some thousands, the query weights to `texts`, some thousands in each language, English among them.
     """
     tokenizer = use_multilingual.read_tokenizer(multilingual_wheel)
     stream, ngram_config = use_multilingual.read_stream(multilingual_wheel)
@@ -77,8 +80,11 @@ def assemble_base(
         init_weight=fitted,
         module_input_name="token_embeddings",
     )
+    weights = QueryWeights(len(stream.table))
+    with torch.no_grad():
+        weights.log_weights.copy_(fit_query_weights(tokenizer, texts))
     student = MultiVectorEncoder(
-        modules=[encoder, projection, Normalize(module_input_name="token_embeddings")], device="cpu"
+        modules=[encoder, projection, Normalize(module_input_name="token_embeddings"), weights], device="cpu"
     )
     student.save_pretrained(str(out), create_model_card=False)
     write_settings(
@@ -93,6 +99,7 @@ def assemble_base(
             never_scored=tuple(special),
             pad_id=ids[PADDING],
             unknown_id=ids[UNKNOWN],
+            query_weights=True,
         ),
     )
     return out

@@ -76,7 +76,8 @@ def test_encoding_leaves_the_model_as_it_was(two_stream_student: Path) -> None:
 def test_fewer_dimensions_are_the_first_ones_normalised(two_stream_student: Path, encoder: TorchEncoder) -> None:
     narrow = TorchEncoder(encoder.model, encoder.settings.model_copy(update={"dim": 4}), "0" * 64)
     whole, cut = encoder.encode(TEXTS, "query").vectors, narrow.encode(TEXTS, "query").vectors
-    expected = whole[:, :4] / np.linalg.norm(whole[:, :4], axis=1, keepdims=True)
+    lengths = np.linalg.norm(whole, axis=1, keepdims=True)
+    expected = lengths * whole[:, :4] / np.linalg.norm(whole[:, :4], axis=1, keepdims=True)
     assert np.allclose(cut, expected, atol=1e-5)
 
 
@@ -143,8 +144,8 @@ def test_broken_weights_are_told(two_stream_student: Path, tmp_path: Path) -> No
 
 
 def test_bf16_gives_nearly_the_same_vectors_as_float32(two_stream_student: Path, encoder: TorchEncoder) -> None:
-    narrow = TorchEncoder.load(two_stream_student, device="cpu", precision="bf16").encode(TEXTS, "query")
-    exact = encoder.encode(TEXTS, "query")
+    narrow = TorchEncoder.load(two_stream_student, device="cpu", precision="bf16").encode(TEXTS, "passage")
+    exact = encoder.encode(TEXTS, "passage")
     assert narrow.vectors.dtype == np.float32
     assert not np.array_equal(narrow.vectors, exact.vectors)
     assert np.allclose(np.linalg.norm(narrow.vectors, axis=1), 1, atol=1e-5)
@@ -155,3 +156,17 @@ def test_torch_serves_in_two_steps_as_onnx_does(encoder: TorchEncoder) -> None:
     whole = encoder.encode(TEXTS, "query")
     halves = encoder.encode_tokens(encoder.tokenize(TEXTS, "query"))
     assert np.array_equal(whole.vectors, halves.vectors)
+
+
+def test_lengths_of_query_vectors_follow_the_weights_and_have_mean_one(encoder: TorchEncoder) -> None:
+    encoded = encoder.encode(["which package plays music ?"], "query")
+    lengths = np.linalg.norm(encoded.vectors, axis=1)
+    ids = encoder.tokenize(["which package plays music ?"], "query")[0]
+    weights = encoder.model[3].log_weights.detach().exp().numpy()[ids.ids[ids.scored]]
+    assert lengths.std() > 0.1
+    assert np.allclose(lengths, weights / weights.mean(), atol=1e-5)
+
+
+def test_passages_are_not_weighted(encoder: TorchEncoder) -> None:
+    encoded = encoder.encode(["which package plays music ?"], "passage")
+    assert np.allclose(np.linalg.norm(encoded.vectors, axis=1), 1, atol=1e-5)

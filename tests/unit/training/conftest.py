@@ -47,4 +47,5 @@ def embedded_base(english_folder: Path, multilingual_wheel: Path, tmp_path_facto
         place,
         sample=[(text, SAMPLE[at - 1]) for at, text in enumerate(SAMPLE)],
         english_texts=SAMPLE,
+        texts={"en": SAMPLE},
     )

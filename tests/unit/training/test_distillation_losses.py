@@ -158,7 +158,8 @@ def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: T
         [side[key][mask] for side, mask in zip((query, passage), masks, strict=True)]
         for key in ("token_features", "token_embeddings")
     )
-    context = mean_maxsim(query["context_embeddings"], passage["context_embeddings"], *masks)
+    weighted = query["context_embeddings"] * query["query_weights"].unsqueeze(-1)
+    context = mean_maxsim(weighted, passage["context_embeddings"], *masks)
     expected = {
         "token_query": 0.5 * token_kd(query["context_embeddings"], masks[0], *query_teacher),
         "token_passage": 2.0 * token_kd(passage["context_embeddings"], masks[1], *passage_teacher),

@@ -273,7 +273,8 @@ def test_every_trained_parameter_has_the_rate_of_its_part(kind: str, request: py
 def test_student_with_nothing_to_train_is_refused(two_stream_student: Path, plain_student: Path) -> None:
     frozen = LearningRates(**dict.fromkeys(LearningRates.model_fields, 0))
     with pytest.raises(
-        UsageError, match="give bridge or context or embedding or projection or sentence a learning rate"
+        UsageError,
+        match="give bridge or context or embedding or projection or query_weights or sentence a learning rate",
     ):
         freeze(load_model(two_stream_student, device="cpu"), frozen)
     with pytest.raises(UsageError, match="give encoder or projection"):

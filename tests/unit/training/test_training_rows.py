@@ -106,3 +106,13 @@ def test_no_row_comes_again_before_all_came() -> None:
 def test_languages_without_rows_are_passed_over() -> None:
     assert {row.query[:2] for row in draw(rows_of(de=3, ru=0), 20, 0)} == {"de"}
     assert draw(rows_of(de=0), 5, 0) == []
+
+
+def test_emphasis_draws_the_rows_of_a_source_more_often() -> None:
+    rows = {
+        name: [Row(f"{name} {at}", "", "") for at in range(100)] for name in ("data/questions/ar.tsv", "debian/ja")
+    }
+    drawn = draw(rows, 1000, 0, {"*/questions/*": 9.0})
+    asked = sum(row.query.startswith("data/questions") for row in drawn)
+    assert 850 < asked < 950
+    assert draw(rows, 1000, 0, {"nothing": 9.0}) == draw(rows, 1000, 0)
