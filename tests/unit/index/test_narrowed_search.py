@@ -38,8 +38,20 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory, sentence_dim: int) -> Sna
     return make_snapshot(tmp_path_factory.mktemp("narrow"), clustered(1500, 100, 1, sentence_dim))
 
 
-def test_narrowed_search_finds_nearly_all_of_the_truth(snapshot: Snapshot, sentence_dim: int) -> None:
+def weighted(queries: Encoded, seed: int) -> Encoded:
+    """Give the rows lengths between a thousandth and some units, as a student's query weights do."""
+    lengths = np.random.default_rng(seed).uniform(-3, 1, len(queries.vectors))
+    queries.vectors[:] *= (10**lengths)[:, np.newaxis]
+    return queries
+
+
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_narrowed_search_finds_nearly_all_of_the_truth(
+    snapshot: Snapshot, sentence_dim: int, with_weights: bool
+) -> None:
     queries = clustered(40, 100, 2, sentence_dim)
+    if with_weights:
+        queries = weighted(queries, 3)
     truth = snapshot.search(queries, 10, EXACT)
     found = snapshot.search(queries, 10, NARROW)
     shared = sum(len({hit.id for hit in a} & {hit.id for hit in b}) for a, b in zip(truth, found, strict=True))
