@@ -82,7 +82,7 @@ def assemble_base(
     )
     weights = QueryWeights(len(stream.table))
     with torch.no_grad():
-        weights.log_weights.copy_(fit_query_weights(tokenizer, texts))
+        weights.log_weights.copy_(fit_query_weights(tokenizer, texts, weights.pieces))
     student = MultiVectorEncoder(
         modules=[encoder, projection, Normalize(module_input_name="token_embeddings"), weights], device="cpu"
     )

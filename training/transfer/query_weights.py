@@ -21,14 +21,16 @@ _OF_NO_WORD = 1e-3
 _TEXTS = 3000
 
 
-def fit_query_weights(tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]], *, seed: int = 0) -> Tensor:
+def fit_query_weights(
+    tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]], pieces: int, *, seed: int = 0
+) -> Tensor:
     """Return the logarithm of each piece's weight, (pieces,), 0 for the rarest.
 
     A weight is idf (Spärck Jones 1972) to the power of 1.5, by the share of `texts` that hold the piece, taken in
     the language where that share is largest. `texts` are by language; of each, some thousands are read.
     """
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    share = torch.full((max(vocabulary.values()) + 1,), RAREST)
+    share = torch.full((pieces,), RAREST)
     for lang in sorted(texts):
         some = random.Random(seed).sample(list(texts[lang]), min(_TEXTS, len(texts[lang])))
         held = Counter(piece for encoding in tokenizer.encode_batch_fast(some) for piece in set(encoding.ids))

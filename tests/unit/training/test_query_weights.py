@@ -18,23 +18,23 @@ def tokenizer() -> Tokenizer:
 
 
 def test_a_rare_piece_counts_for_more_than_a_common_one(tokenizer: Tokenizer) -> None:
-    weights = fit_query_weights(tokenizer, {"en": ["the cat"] + ["the"] * 9})
+    weights = fit_query_weights(tokenizer, {"en": ["the cat"] + ["the"] * 9}, len(WORDS))
     assert weights[WORDS.index("cat")] > weights[WORDS.index("the")]
     assert weights[WORDS.index("unseen")] == weights.max() == 0
 
 
 def test_a_piece_counts_as_in_the_language_where_it_is_most_common(tokenizer: Tokenizer) -> None:
     french = {"fr": ["le chat"] + ["le"] * 9}
-    alone = fit_query_weights(tokenizer, french)
-    beside = fit_query_weights(tokenizer, {**french, "en": ["the"] * 100 + ["le"]})
+    alone = fit_query_weights(tokenizer, french, len(WORDS))
+    beside = fit_query_weights(tokenizer, {**french, "en": ["the"] * 100 + ["le"]}, len(WORDS))
     assert alone[WORDS.index("le")] == beside[WORDS.index("le")]
 
 
 def test_a_piece_without_letters_counts_next_to_nothing(tokenizer: Tokenizer) -> None:
-    weights = fit_query_weights(tokenizer, {"en": ["the cat ?"] + ["the"] * 9}).exp()
+    weights = fit_query_weights(tokenizer, {"en": ["the cat ?"] + ["the"] * 9}, len(WORDS)).exp()
     assert weights[WORDS.index("?")] < weights[WORDS.index("cat")] / 100
 
 
 def test_a_piece_that_every_text_holds_has_a_finite_weight(tokenizer: Tokenizer) -> None:
-    weights = fit_query_weights(tokenizer, {"en": ["the"] * int(2 / RAREST)})
+    weights = fit_query_weights(tokenizer, {"en": ["the"] * int(2 / RAREST)}, len(WORDS))
     assert weights.isfinite().all()
