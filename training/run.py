@@ -19,6 +19,7 @@ from pathlib import Path
 
 from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.errors import ModelError, UsageError
+from training.allocator import keep_freed_memory
 from training.fit import StageRun, first_alone, is_first_process
 from training.literal_stage import run_literal
 from training.models import Models, Say, asks_recipes_teacher
@@ -49,6 +50,7 @@ def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = la
     With `resume`, finished parts are kept and an interrupted stage goes on from its last checkpoint; without, `out`
     must not hold a run yet. Raises: UsageError otherwise, or where `out` belongs to another recipe.
     """
+    keep_freed_memory()
     # The processes of a parallel training share the directory: the first one claims it.
     first_alone(lambda: claim(recipe, out, resume=resume))
     if recipe.threads is not None:
