@@ -1,4 +1,4 @@
-"""Keep the memory of one training step for the next: on processors its return to the system took a tenth of a step."""
+"""Keep the memory of one training step for the next: fresh pages took a tenth of a step on processors."""
 
 from __future__ import annotations
 
