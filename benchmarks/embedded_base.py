@@ -26,6 +26,7 @@ from sentence_transformers import MultiVectorEncoder
 from drdecr.corpus import Qrels, Query, read_passages, read_qrels, read_queries
 from drdecr.encoder.batching import concatenate
 from drdecr.encoder.load import load_encoder
+from drdecr.encoder.query_weights import QueryWeights
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.encoder.types import Encoded, Encoder, Kind
 from training.evaluation.ranking import relevance
@@ -73,6 +74,12 @@ def main() -> None:
     student = load_encoder(options.student)
     name = f"student, {student.spec.dim} dimensions, weight {student.spec.sentence_weight:g}"
     rows[name] = _rank(student, texts, queries, ids, qrels)
+    plain = TorchEncoder.load(options.student, device="cpu")
+    if plain.settings.query_weights:
+        plain = TorchEncoder(
+            plain.model, plain.settings.model_copy(update={"query_weights": False}), plain.spec.fingerprint
+        )
+        rows["the same without query weights"] = _rank(plain, texts, queries, ids, qrels)
     if options.teacher:
         english = [query for query in read_queries(options.data / "queries.en.tsv") if query.id in qrels]
         asked = {"en": _some(english, options.queries)}
@@ -87,8 +94,9 @@ class _Features:
         self.context_width = int(model[0].context.config.hidden_size)
         self._encoder = TorchEncoder.load(path)
         # Without what follows the streams, the vectors are their features.
-        while len(self._encoder.model) > 1:
-            del self._encoder.model[-1]
+        for at in reversed(range(1, len(self._encoder.model))):
+            if not isinstance(self._encoder.model[at], QueryWeights):
+                del self._encoder.model[at]
         width = model[0].get_embedding_dimension()
         self._encoder._spec = replace(self._encoder.spec, dim=width)
         self._encoder.settings = self._encoder.settings.model_copy(update={"dim": width})
@@ -110,7 +118,9 @@ class _Features:
 def _part(encoded: Encoded, part: slice) -> Encoded:
     vectors = encoded.vectors[:, part]
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return replace(encoded, vectors=np.ascontiguousarray(unit))
+    # What the student weighs a query's token with stays.
+    lengths = np.linalg.norm(encoded.vectors, axis=1, keepdims=True)
+    return replace(encoded, vectors=np.ascontiguousarray(lengths * unit))
 
 
 def _rank(

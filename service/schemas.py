@@ -259,7 +259,10 @@ class BatchResponse(BaseModel):
 
 
 class Embedding(BaseModel):
-    """Vectors of one text. `vectors`: one row a token, L2-normalised; `spans`: the characters each row stands for."""
+    """Vectors of one text. `vectors`: one row a token, L2-normalised; `spans`: the characters each row stands for.
+
+    The rows of a query have lengths of mean 1 where the student weighs its tokens.
+    """
 
     vectors: list[list[float]] | str
     sentence: list[float] | str | None
