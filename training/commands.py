@@ -61,8 +61,14 @@ def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: boo
 
 @click.command()
 @click.argument("student", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--onnx", is_flag=True, help="Write the ONNX serving encoder (the only format so far).")
+@click.option("--onnx", is_flag=True, help="Write the ONNX serving encoder.")
 @click.option("--int8", is_flag=True, help="Also write it in 8 bits; served if the ranking stays.")
+@click.option(
+    "--compact",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write a small copy that serves and can be trained on, into a directory of its own; needs the ranking gate.",
+)
 @click.option("--queries", type=click.Path(path_type=Path), help="Judged queries for the ranking gate.")
 @click.option(
     "--passages", type=click.Path(path_type=Path), help="What they are asked over; alone, queries are made of it."
@@ -75,6 +81,7 @@ def export(
     student: Path,
     onnx: bool,
     int8: bool,
+    compact: Path | None,
     queries: Path | None,
     passages: Path | None,
     qrels: Path | None,
@@ -87,10 +94,15 @@ def export(
     The 8-bit file serves only if its nDCG@10 is at most half a point below that of fp32, over judged queries or over
     queries made of --passages; if it fails, fp32 serves and the exit status is 1. Without either it is written only.
 
+    --compact writes a copy of a third of the size, served in 8 bits, which a recipe may start from. Where it fails
+    the same gate, nothing is written.
+
     Example: drdecr export run/student --onnx --int8 --queries q.tsv --passages p.jsonl --qrels qrels.trec
     """
-    if not onnx:
-        raise UsageError("name the format to write: --onnx")
+    if onnx is (compact is not None):
+        raise UsageError("name one format to write: --onnx, or --compact DIR")
+    if compact is not None and passages is None:
+        raise UsageError("--compact is written only if it ranks well: give --passages, or judged queries")
     given = [option for option in (queries, passages, qrels) if option is not None]
     if len(given) not in (0, 3) and given != [passages]:
         raise UsageError(
@@ -105,21 +117,33 @@ def export(
         judged = generated_judgments(list(islice(read_passages(passages), _GATE_PASSAGES)))
     elif queries is not None and passages is not None and qrels is not None:
         judged = JudgedTexts(list(read_queries(queries)), list(read_passages(passages)), read_qrels(qrels))
+    if compact is not None and judged is not None:
+        from training.compact.export import export_compact
+
+        manifest = export_compact(student, compact, judged, threads=threads, trust_remote_code=trust_remote_code)
+        size_bytes = sum(file.stat().st_size for file in compact.rglob("*") if file.is_file())
+        _print_quality(manifest, as_json=as_json, size_bytes=size_bytes)
+        return
     manifest = export_onnx(student, int8=int8, judged=judged, threads=threads, trust_remote_code=trust_remote_code)
+    _print_quality(manifest, as_json=as_json)
+    if int8 and judged is None and not as_json:
+        click.echo(
+            "the 8-bit file does not serve: give --passages, or judged queries, to measure its ranking", err=True
+        )
+    _refuse_int8(manifest, asked=int8 and judged is not None)
+
+
+def _print_quality(manifest: OnnxManifest, *, as_json: bool, **more: int) -> None:
     quality: dict[str, Any] = {kind: one.model_dump() for kind, one in manifest.quality.items()}
     if as_json:
-        click.echo(json.dumps({"serves": manifest.serves, "quality": quality}))
-        _refuse_int8(manifest, asked=int8 and judged is not None)
+        click.echo(json.dumps({"serves": manifest.serves, "quality": quality, **more}))
         return
     for kind, one in manifest.quality.items():
         ranking = "" if one.ndcg_at_10 is None else f", nDCG@10 {one.ndcg_at_10:.4f} over {one.queries} queries"
         click.echo(f"{kind}: largest difference to torch {one.largest_difference:.2g}{ranking}")
     click.echo(f"serves: {manifest.serves}")
-    if int8 and judged is None:
-        click.echo(
-            "the 8-bit file does not serve: give --passages, or judged queries, to measure its ranking", err=True
-        )
-    _refuse_int8(manifest, asked=int8 and judged is not None)
+    for name, number in more.items():
+        click.echo(f"{name}: {number:,}")
 
 
 def _refuse_int8(manifest: OnnxManifest, *, asked: bool) -> None:

@@ -6,7 +6,7 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -95,12 +95,7 @@ def _write(
         serves="fp32",
         sha256={file.name: sha256_of(file) for file in (graph, tokenizer_file)},
     )
-    exact = _measure(folder, manifest, "fp32", reference, judged, threads)
-    if exact.largest_difference > _LARGEST_DIFFERENCE:
-        raise ModelError(
-            f"{reference.spec.name}: the ONNX graph's vectors differ from torch's by "
-            f"{exact.largest_difference:.2g}; the student uses something that does not export"
-        )
+    exact = _measure_exact(folder, manifest, reference, judged, threads)
     manifest = manifest.model_copy(update={"quality": {"fp32": exact}})
     if int8:
         # The faster way first; the other where its ranking fails.
@@ -174,7 +169,7 @@ def _export_graph(reference: TorchEncoder, file: Path) -> None:
     onnx.save(model, file)
 
 
-def _quantize(source: Path, target: Path, *, narrowing_exact: bool) -> None:
+def _quantize(source: Path, target: Path, *, narrowing_exact: bool, operators: Sequence[str] = _QUANTIZED) -> None:
     """Write the int8 twin; `narrowing_exact` leaves alone the layers that narrow, whose wide inputs hold outliers."""
     graph = onnx.load(source).graph
     exact = _sentence_path(graph)
@@ -189,7 +184,7 @@ def _quantize(source: Path, target: Path, *, narrowing_exact: bool) -> None:
             # 7 bits: with 8, processors without VNNI saturate when they add two products.
             reduce_range=True,
             weight_type=QuantType.QInt8,
-            op_types_to_quantize=list(_QUANTIZED),
+            op_types_to_quantize=list(operators),
             # The quantiser rewrites a Gemm as a MatMul of this other name before it looks at the list.
             nodes_to_exclude=sorted(exact | {f"{name}_MatMul" for name in exact}),
         )
@@ -241,6 +236,18 @@ def _measure(
     if judged is None:
         return Quality(largest_difference=difference)
     return Quality(largest_difference=difference, ndcg_at_10=ndcg_at_10(encoder, judged), queries=len(judged.queries))
+
+
+def _measure_exact(
+    folder: Path, manifest: OnnxManifest, reference: TorchEncoder, judged: JudgedTexts | None, threads: int | None
+) -> Quality:
+    exact = _measure(folder, manifest, "fp32", reference, judged, threads)
+    if exact.largest_difference > _LARGEST_DIFFERENCE:
+        raise ModelError(
+            f"{reference.spec.name}: the ONNX graph's vectors differ from torch's by "
+            f"{exact.largest_difference:.2g}; the student uses something that does not export"
+        )
+    return exact
 
 
 def _difference(left: Encoded, right: Encoded) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drdecr.errors import FetchError
+from training.compact.weights import is_compact, unpack
 from training.fit import is_first_process, wait_for_all
 from training.fresh import is_plain_encoder, make_student
 from training.precision import in_bfloat16
@@ -59,6 +60,8 @@ class Models:
         return path if path.is_dir() else self._made(f"hub-{_slug(name)}", lambda place: download(name, place))
 
     def _late_interaction(self, model: Path) -> Path:
+        if is_compact(model):
+            return self._made(f"unpacked-{_slug(str(model))}", lambda place: unpack(model, place))
         if not is_plain_encoder(model):
             return model
         recipe = self.recipe

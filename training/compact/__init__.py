@@ -1,0 +1,1 @@
+"""A student small enough for a repository: one graph, and what rebuilds the torch student from it."""
