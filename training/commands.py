@@ -6,13 +6,17 @@ import json
 import os
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from drdecr.corpus import read_passages, read_qrels, read_queries
 from drdecr.encoder.settings import OnnxManifest
 from drdecr.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from training.quickstart import Quickstart
 
 # So many passages are encoded three times for the ranking gate.
 _GATE_PASSAGES = 1000
@@ -160,23 +164,48 @@ def _refuse_int8(manifest: OnnxManifest, *, asked: bool) -> None:
 @click.command()
 @click.option("--workdir", type=click.Path(path_type=Path), default=Path("quickstart"), show_default=True)
 @click.option(
-    "--minutes", type=click.FloatRange(min=0.1), default=4.5, show_default=True, help="Minutes of training."
+    "--student",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Serve this student instead of the one in the checkout's models/.",
+)
+@click.option("--train", is_flag=True, help="Train a student, also where there is a released one.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0.1),
+    default=4.5,
+    show_default=True,
+    help="Minutes of training; asks for --train.",
 )
 @click.option("--no-serve", is_flag=True, help="Stop after the evaluation.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=8080, show_default=True)
-def quickstart(workdir: Path, minutes: float, no_serve: bool, port: int) -> None:
-    """Do the main job: fetch, transfer, distil, export, index, evaluate, serve.
+@click.pass_context
+def quickstart(
+    ctx: click.Context, workdir: Path, student: Path | None, train: bool, minutes: float, no_serve: bool, port: int
+) -> None:
+    """Do the main job: fetch, get a student, index, evaluate, serve.
 
-    What is done is not done again; after an interruption the next run goes on. Remove the directory to start over.
+    The student is the one that the checkout released. Where it has none, or with --train, one is made: vocabulary
+    transfer, distillation, export. What is done is not done again; after an interruption the next run goes on, in the
+    way the working directory was begun. Remove the directory to start over.
 
-    Example: drdecr quickstart --workdir demo --minutes 2
+    Example: drdecr quickstart --workdir demo --train --minutes 2
     """
-    _quiet_libraries()
-    from training.quickstart import Quickstart, check_port, serve_forever
+    from training.demo_steps import check_port, serve_forever
+    from training.released import ReleasedDemo, choose_student
 
+    train = train or ctx.get_parameter_source("minutes") is not ParameterSource.DEFAULT
+    released = choose_student(workdir, student, train=train)
     if not no_serve:
         check_port(port)
-    job = Quickstart(workdir, minutes)
+    job: ReleasedDemo | Quickstart
+    if released is not None:
+        job = ReleasedDemo(workdir, released)
+    else:
+        _quiet_libraries()
+        from training import quickstart as pipeline
+
+        job = pipeline.Quickstart(workdir, minutes)
     served = job.run()
     if not no_serve:
         serve_forever(job.student, job.snapshot, served, port)

@@ -15,12 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,8 +26,9 @@ import click
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER
 from drdecr.encoder.torch_runtime import TorchEncoder
-from drdecr.errors import DrDecrError, FetchError, ResourceError, UsageError
+from drdecr.errors import FetchError, ResourceError, UsageError
 from training.data.fetch import fetch_debian, fetch_homeassistant
+from training.demo_steps import LANGUAGES, Clock, build_index, forbid_other_mode
 from training.evaluation.held_out import HeldOut, load_held_out
 from training.export import export_onnx
 from training.precision import in_bfloat16, mixed
@@ -42,7 +38,6 @@ from training.recipe_file import load_recipe
 from training.report import Report, Table, score_bm25, score_encoder
 from training.run import RECIPE_FILE, run_recipe, stage_folder
 
-LANGUAGES = ("ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh")
 # What the steps beside training took on two cores: only for the clock that the user sees.
 _OTHER_MINUTES = 6.5
 # Enough for a mean over languages to be within three points, few enough to rank in seconds.
@@ -69,9 +64,13 @@ class Quickstart:
         return self.workdir / "snapshot"
 
     def run(self) -> str:
-        """Do all steps but the last, serving. Returns the collection that is served."""
+        """Do all steps but the last, serving. Returns the collection that is served.
+
+        Raises: UsageError for a working directory that serves a released student.
+        """
+        forbid_other_mode(self.workdir, trains=True)
         self.workdir.mkdir(parents=True, exist_ok=True)
-        clock = Clock(total_minutes=self.minutes + _OTHER_MINUTES)
+        clock = Clock(total_minutes=self.minutes + _OTHER_MINUTES, steps=5)
         clock.step(1, "fetch: translated texts from the package registries")
         collections = self._fetch()
         served = list(collections)[-1]
@@ -83,7 +82,7 @@ class Quickstart:
             self._export(product, collections["homeassistant"])
         if not (self.snapshot / "manifest.json").is_file():
             clock.step(4, f"index: the {served} passages")
-            self._index(collections[served] / "demo.passages.jsonl")
+            build_index(self.student, collections[served] / "demo.passages.jsonl", self.snapshot)
         clock.step(5, "evaluate: held-out queries in every language")
         self._evaluate(recipe, collections)
         clock.done()
@@ -132,12 +131,6 @@ class Quickstart:
         shutil.rmtree(self.student, ignore_errors=True)
         unfinished.rename(self.student)
 
-    def _index(self, passages: Path) -> None:
-        command = ["index", "build", f"--student={self.student}", f"--passages={passages}", f"--out={self.snapshot}"]
-        status = subprocess.run([sys.executable, "-m", "drdecr", *command, "--force"], check=False).returncode
-        if status:
-            raise DrDecrError(f"the index was not built (exit status {status}); the lines above say why")
-
     def _evaluate(self, recipe: Recipe, collections: dict[str, Path]) -> None:
         report = Report(self.workdir / "report.json")
         run = self.workdir / "run"
@@ -158,55 +151,6 @@ class Quickstart:
             teacher = run / "models" / "teacher"
             report.measure(name, "teacher (en)", partial(_score_torch, teacher, collection, in_english=True))
         click.echo("\n" + report.tables())
-
-
-class Clock:
-    """Says which step runs and about how long the rest takes."""
-
-    STEPS = 5
-
-    def __init__(self, total_minutes: float) -> None:
-        self.total_minutes = total_minutes
-        self.started = time.monotonic()
-
-    def step(self, number: int, what: str) -> None:
-        elapsed = (time.monotonic() - self.started) / 60
-        left = max(self.total_minutes - elapsed, 0.5)
-        click.echo(f"[{number}/{self.STEPS}] {what} (at {elapsed:.1f} min, about {left:.0f} min left)", err=True)
-
-    def note(self, what: str) -> None:
-        click.echo(f"  {what} (at {(time.monotonic() - self.started) / 60:.1f} min)", err=True)
-
-    def done(self) -> None:
-        click.echo(f"done after {(time.monotonic() - self.started) / 60:.1f} min", err=True)
-
-
-def serve_forever(student: Path, snapshot: Path, alias: str, port: int) -> None:
-    """Become `drdecr serve`: this process is replaced. Prints what to try first."""
-    url = f"http://127.0.0.1:{port}"
-    click.echo(
-        f"\nServing the {alias} passages at {url} (Ctrl-C stops it). Open it in a browser, or try:\n\n"
-        f"  curl -s {url}/v1/indexes/{alias}/search -H 'content-type: application/json' "
-        '-d \'{"query": "画像を編集するプログラム", "k": 3}\'\n'
-        f"  curl -s {url}/v1/indexes/{alias}/search -H 'content-type: application/json' "
-        '-d \'{"query": "программа для просмотра видео", "k": 3}\'\n'
-        f"  curl -s {url}/health\n"
-    )
-    sys.stdout.flush()
-    command = ["serve", f"--student={student}", f"--index={alias}={snapshot}", f"--port={port}"]
-    os.execv(sys.executable, [sys.executable, "-m", "drdecr", *command])
-
-
-def check_port(port: int) -> None:
-    """Raise ResourceError now, not after a quarter of an hour, where the port is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as problem:
-            raise ResourceError(
-                f"port {port} cannot be used ({problem.strerror}); name another with --port"
-            ) from None
 
 
 def _held_out(data: Path) -> HeldOut:

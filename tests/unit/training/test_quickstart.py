@@ -20,8 +20,9 @@ from drdecr.corpus import Passage, Query
 from drdecr.errors import DrDecrError, FetchError, ResourceError
 from drdecr.index import Snapshot
 from training import quickstart
+from training.demo_steps import build_index, check_port, serve_forever
 from training.evaluation.held_out import HeldOut
-from training.quickstart import Quickstart, check_port, serve_forever
+from training.quickstart import Quickstart
 from training.recipe import Recipe
 from training.run import claim
 
@@ -203,7 +204,7 @@ def test_index_that_fails_stops_the_job(fakes: Fakes, tmp_path: Path, monkeypatc
     broken.write_text("no passage\n")
     make_student(job.student, dim=16, sentence_dim=0)
     with pytest.raises(DrDecrError, match="the index was not built"):
-        job._index(broken)
+        build_index(job.student, broken, job.snapshot)
 
 
 def test_evaluation_keeps_every_answer_and_drops_other_passages(monkeypatch: pytest.MonkeyPatch) -> None:

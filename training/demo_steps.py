@@ -1,0 +1,94 @@
+"""The steps that both demos share, without torch: the clock, the index, the service."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from drdecr.errors import DrDecrError, ResourceError, UsageError
+
+LANGUAGES = ("ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh")
+RELEASED_MARK = "released.json"
+"""In a working directory: it serves a released student, this one."""
+TRAINING_MARK = "run"
+"""In a working directory: the training run whose product it serves."""
+
+
+def is_trained(workdir: Path) -> bool:
+    """Tell whether a working directory was begun by training a student."""
+    return (workdir / TRAINING_MARK).is_dir()
+
+
+def is_released(workdir: Path) -> bool:
+    """Tell whether a working directory was begun with a released student."""
+    return (workdir / RELEASED_MARK).is_file()
+
+
+def forbid_other_mode(workdir: Path, *, trains: bool) -> None:
+    """Raise UsageError where a working directory was begun in the other way: one never continues the other."""
+    if trains and is_released(workdir):
+        raise UsageError(f"{workdir} serves a released student; train in another --workdir, or remove it")
+    if not trains and is_trained(workdir):
+        raise UsageError(f"{workdir} was begun by training; go on with --train, or name another --workdir")
+
+
+def build_index(student: Path, passages: Path, snapshot: Path) -> None:
+    """Run `drdecr index build`. Raises: DrDecrError where it fails; it has said why."""
+    command = ["index", "build", f"--student={student}", f"--passages={passages}", f"--out={snapshot}", "--force"]
+    status = subprocess.run([sys.executable, "-m", "drdecr", *command], check=False).returncode
+    if status:
+        raise DrDecrError(f"the index was not built (exit status {status}); the lines above say why")
+
+
+class Clock:
+    """Says which step runs and about how long the rest takes."""
+
+    def __init__(self, total_minutes: float, steps: int) -> None:
+        self.total_minutes = total_minutes
+        self.steps = steps
+        self.started = time.monotonic()
+
+    def step(self, number: int, what: str) -> None:
+        elapsed = (time.monotonic() - self.started) / 60
+        left = max(self.total_minutes - elapsed, 0.5)
+        click.echo(f"[{number}/{self.steps}] {what} (at {elapsed:.1f} min, about {left:.0f} min left)", err=True)
+
+    def note(self, what: str) -> None:
+        click.echo(f"  {what} (at {(time.monotonic() - self.started) / 60:.1f} min)", err=True)
+
+    def done(self) -> None:
+        click.echo(f"done after {(time.monotonic() - self.started) / 60:.1f} min", err=True)
+
+
+def serve_forever(student: Path, snapshot: Path, alias: str, port: int) -> None:
+    """Become `drdecr serve`: this process is replaced. Prints what to try first."""
+    url = f"http://127.0.0.1:{port}"
+    click.echo(
+        f"\nServing the {alias} passages at {url} (Ctrl-C stops it). Open it in a browser, or try:\n\n"
+        f"  curl -s {url}/v1/indexes/{alias}/search -H 'content-type: application/json' "
+        '-d \'{"query": "画像を編集するプログラム", "k": 3}\'\n'
+        f"  curl -s {url}/v1/indexes/{alias}/search -H 'content-type: application/json' "
+        '-d \'{"query": "программа для просмотра видео", "k": 3}\'\n'
+        f"  curl -s {url}/health\n"
+    )
+    sys.stdout.flush()
+    command = ["serve", f"--student={student}", f"--index={alias}={snapshot}", f"--port={port}"]
+    os.execv(sys.executable, [sys.executable, "-m", "drdecr", *command])
+
+
+def check_port(port: int) -> None:
+    """Raise ResourceError now, not after a quarter of an hour, where the port is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as problem:
+            raise ResourceError(
+                f"port {port} cannot be used ({problem.strerror}); name another with --port"
+            ) from None

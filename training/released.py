@@ -1,0 +1,156 @@
+"""The demo with a released student: fetch what is searched, index, evaluate, serve. Nothing here needs torch.
+
+workdir/
+├── data/                the fetched set
+├── student/             a copy of the released student
+├── snapshot/            the demo index
+├── released.json        which student this directory serves
+└── report.json          every metric by collection, system and language
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import click
+
+from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER, read_manifest
+from drdecr.errors import FetchError, ResourceError, UsageError
+from training.data.fetch import fetch_debian, fetch_homeassistant
+from training.demo_steps import (
+    LANGUAGES,
+    RELEASED_MARK,
+    Clock,
+    build_index,
+    forbid_other_mode,
+    is_released,
+    is_trained,
+)
+from training.evaluation.held_out import load_held_out, score_languages
+from training.evaluation.snapshot_run import open_snapshot_ranker
+from training.report import Report, Table, score_bm25
+
+NAME = "drdecr-16"
+# What the steps took on two cores: only for the clock that the user sees.
+_MINUTES = 2.0
+_QUERIES_A_LANGUAGE = 60
+
+
+def find_released() -> Path | None:
+    """Return the checkout's released student, of the package's own checkout or of the working directory."""
+    for root in (Path(__file__).resolve().parents[1], Path.cwd()):
+        place = root / "models" / NAME
+        if _serves(place):
+            return place
+    return None
+
+
+def choose_student(workdir: Path, named: Path | None, *, train: bool) -> Path | None:
+    """Return the released student that the demo uses, or None where it trains one.
+
+    What is asked for comes first, then how the working directory was begun, then whether there is a released student.
+    Raises: UsageError for a named directory that holds no serving student, and where both are asked for.
+    """
+    if named is not None:
+        if train:
+            raise UsageError("--student uses a student as it is, --train and --minutes make one; give one of them")
+        if not _serves(named):
+            raise UsageError(f"--student: {named} has no {ONNX_FOLDER}/{MANIFEST_FILE}")
+        return named
+    if train or is_trained(workdir):
+        return None
+    found = find_released()
+    if found is None and is_released(workdir):
+        return workdir / "student"
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedDemo:
+    """Where the demo works, and the student that it serves."""
+
+    workdir: Path
+    released: Path
+
+    @property
+    def student(self) -> Path:
+        return self.workdir / "student"
+
+    @property
+    def snapshot(self) -> Path:
+        return self.workdir / "snapshot"
+
+    def run(self) -> str:
+        """Do all steps but the last, serving. Returns the collection that is served.
+
+        What an earlier run made with another student is made again.
+        Raises: UsageError for a working directory that was begun by training; FetchError, ModelError.
+        """
+        forbid_other_mode(self.workdir, trains=False)
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        clock = Clock(total_minutes=_MINUTES, steps=3)
+        self._claim()
+        clock.step(1, "fetch: translated texts from the package registry")
+        served, data = self._fetch()
+        if not (self.snapshot / "manifest.json").is_file():
+            clock.step(2, f"index: the {served} passages")
+            build_index(self.student, data / "demo.passages.jsonl", self.snapshot)
+        clock.step(3, "evaluate: held-out queries in every language")
+        self._evaluate(served, data)
+        clock.done()
+        return served
+
+    def _claim(self) -> None:
+        """Copy the student, and drop what was made with another one."""
+        mark = self.workdir / RELEASED_MARK
+        fingerprint = read_manifest(self.released).fingerprint
+        made = (self.student, self.snapshot)
+        if mark.is_file():
+            same = json.loads(mark.read_text())["fingerprint"] == fingerprint
+            if same and _serves(self.student):
+                return
+        elif any(one.exists() for one in made):
+            raise UsageError(
+                f"{self.workdir} holds a student or snapshot that is not this demo's; name another --workdir"
+            )
+        for one in made:
+            shutil.rmtree(one, ignore_errors=True)
+        (self.workdir / "report.json").unlink(missing_ok=True)
+        # Before the copy: a student without the mark is somebody else's.
+        mark.write_text(json.dumps({"fingerprint": fingerprint}) + "\n")
+        copy = self.workdir / "student.partial"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(self.released, copy)
+        copy.rename(self.student)
+
+    def _fetch(self) -> tuple[str, Path]:
+        """Fetch the set that is served: Debian where there is one."""
+        data = self.workdir / "data"
+        if shutil.which("apt-get") is not None:
+            try:
+                fetch_debian(data / "debian", LANGUAGES)
+                return "debian", data / "debian"
+            except (FetchError, ResourceError, UsageError) as problem:
+                click.echo(f"  without the debian set: {problem}", err=True)
+        fetch_homeassistant(data / "homeassistant", LANGUAGES)
+        return "homeassistant", data / "homeassistant"
+
+    def _evaluate(self, served: str, data: Path) -> None:
+        report = Report(self.workdir / "report.json")
+        held_out = load_held_out(data, limit=_QUERIES_A_LANGUAGE)
+
+        def score() -> Table:
+            with open_snapshot_ranker(self.snapshot, self.student) as ranker:
+                return score_languages(held_out, ranker.rank)
+
+        report.measure(served, "BM25", partial(score_bm25, held_out))
+        report.measure(served, "student", score)
+        click.echo("\n" + report.tables())
+
+
+def _serves(place: Path) -> bool:
+    return (place / ONNX_FOLDER / MANIFEST_FILE).is_file()
