@@ -1,18 +1,26 @@
-# Everything runs in one virtual environment, made on first use. PORT and MINUTES change the demo.
+# Everything runs in one virtual environment, made on first use. PORT changes the demo. TRAIN=1 trains the demo's student
+# for MINUTES, as does MINUTES on the command line, and a checkout without a released student.
 PYTHON ?= python3
 VENV ?= .venv
-WORKDIR ?= quickstart
 MINUTES ?= 4.5
 PORT ?= 8080
 TORCH ?= torch==2.13.0
 
+RELEASED = $(wildcard models/drdecr-16/onnx/encoder.json)
+ifneq ($(filter command line environment,$(origin MINUTES))$(if $(RELEASED),,none),)
+TRAIN ?= 1
+endif
+# One directory is never begun in one way and continued in the other.
+WORKDIR ?= $(if $(and $(TRAIN),$(RELEASED)),quickstart-trained,quickstart)
+
 BIN = $(VENV)/bin
+QUICKSTART = $(BIN)/drdecr quickstart --workdir $(WORKDIR) $(if $(TRAIN),--train --minutes $(MINUTES))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test lint bench clean
 
-demo: $(VENV)/.demo
-	$(BIN)/drdecr quickstart --workdir $(WORKDIR) --minutes $(MINUTES) --port $(PORT)
+demo: $(VENV)/$(if $(TRAIN),.train,.demo)
+	$(QUICKSTART) --port $(PORT)
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=2 $(BIN)/pytest -q
@@ -23,23 +31,31 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.demo
-	$(BIN)/drdecr quickstart --workdir $(WORKDIR) --minutes $(MINUTES) --no-serve
+bench: $(VENV)/.train
+	$(QUICKSTART) --no-serve
 	$(BIN)/python benchmarks/encode_latency.py $(WORKDIR)/student
 	$(BIN)/python benchmarks/http_latency.py --student $(WORKDIR)/student --snapshot $(WORKDIR)/snapshot
 	$(BIN)/python benchmarks/http_load.py --student $(WORKDIR)/student --snapshot $(WORKDIR)/snapshot
 
 clean:
-	rm -rf $(VENV) $(WORKDIR)
+	rm -rf $(VENV) $(if $(filter file,$(origin WORKDIR)),quickstart quickstart-trained,$(WORKDIR))
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/.made
+	@echo "installing"
+	$(PIP) -e '.[cpu,demo]'
+	@touch $@
 
 # torch first and alone: a range would take a build of several gigabytes on a machine without a GPU.
-$(VENV)/.demo: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+$(VENV)/.train: pyproject.toml | $(VENV)/.made
 	@echo "installing (some minutes the first time)"
 	$(PIP) $(TORCH)
 	$(PIP) -e '.[cpu,train]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.demo
+$(VENV)/.dev: $(VENV)/.train
 	$(PIP) -e '.[cpu,train,dev]'
 	@touch $@
