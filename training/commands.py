@@ -13,7 +13,7 @@ from click.core import ParameterSource
 
 from drdecr.corpus import read_passages, read_qrels, read_queries
 from drdecr.encoder.settings import OnnxManifest
-from drdecr.errors import ModelError, UsageError
+from drdecr.errors import ModelError, ResourceError, UsageError
 
 if TYPE_CHECKING:
     from training.quickstart import Quickstart
@@ -31,7 +31,10 @@ def _quiet_libraries(*, offline: bool = True) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     import warnings
 
-    import transformers
+    try:
+        import transformers
+    except ImportError:
+        raise ResourceError("this needs torch and more: pip install 'drdecr[train]'") from None
 
     warnings.filterwarnings("ignore", module="torch|transformers|sentence_transformers|accelerate")
     transformers.utils.logging.disable_progress_bar()

@@ -213,3 +213,12 @@ def test_program_trains_when_asked_to(
     monkeypatch.setattr(quickstart, "Quickstart", train)
     assert call(monkeypatch, "--workdir=work", "--no-serve", asked) == 2
     assert made == [(Path("work"), 1.0 if asked == "--minutes=1" else 4.5)]
+
+
+def test_training_without_its_libraries_says_what_to_install(
+    checkout: Path, fetched: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    assert call(monkeypatch, "--workdir=work", "--no-serve", "--train") == 1
+    assert "pip install 'drdecr[train]'" in capsys.readouterr().err
+    assert not (checkout / "work").exists()
