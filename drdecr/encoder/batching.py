@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from drdecr.encoder.settings import StudentSettings
 from drdecr.encoder.text_tokens import TextTokens
 from drdecr.encoder.types import Encoded, Progress
 
@@ -21,31 +22,35 @@ BATCH_TOKENS = 4096
 def encode_tokens(
     tokens: Sequence[TextTokens],
     forward: Forward,
+    settings: StudentSettings,
     *,
-    dim: int,
-    sentence_dim: int,
-    pad_id: int,
     batch_tokens: int = BATCH_TOKENS,
     progress: Progress | None = None,
 ) -> Encoded:
-    """Run a model over tokenised texts; padding and unscored tokens are dropped."""
+    """Run a model over tokenised texts; padding and unscored tokens are dropped.
+
+    What tells queries from passages is done here: the model treats them alike.
+    """
+    sentence_dim = settings.sentence_dim
     offsets = np.zeros(len(tokens) + 1, np.int64)
     np.cumsum([len(text.scored) for text in tokens], out=offsets[1:])
-    vectors = np.empty((int(offsets[-1]), dim), np.float32)
+    vectors = np.empty((int(offsets[-1]), settings.dim), np.float32)
     sentences = np.zeros((len(tokens), sentence_dim), np.float32) if sentence_dim else None
     empty = sum(len(text.ids) == 0 for text in tokens)
     if progress and empty:
         progress(empty)
     for batch in batches([len(text.ids) for text in tokens], batch_tokens):
-        token_vectors, sentence_vectors, weights = forward(*_padded([tokens[text] for text in batch], pad_id))
+        token_vectors, sentence_vectors, weights = forward(
+            *_padded([tokens[text] for text in batch], settings.pad_id)
+        )
         for row, text in enumerate(batch):
             scored = tokens[text].scored
             vectors[offsets[text] : offsets[text + 1]] = token_vectors[row, scored]
-            if weights is not None and tokens[text].weighted and len(scored):
+            if weights is not None and tokens[text].kind == "query" and len(scored):
                 counts = weights[row, scored]
                 vectors[offsets[text] : offsets[text + 1]] *= (counts / counts.mean())[:, np.newaxis]
             if sentences is not None and sentence_vectors is not None:
-                sentences[text] = sentence_vectors[row]
+                sentences[text] = _sentence(sentence_vectors[row], tokens[text], settings)
         if progress:
             progress(len(batch))
     return Encoded(
@@ -56,6 +61,15 @@ def encode_tokens(
         truncated=np.array([text.truncated for text in tokens], np.bool_),
         unknown=np.array([text.unknown for text in tokens], np.float32),
     )
+
+
+def _sentence(sentence: Floats, text: TextTokens, settings: StudentSettings) -> Floats:
+    prior = settings.length_prior
+    if prior is None:
+        return sentence
+    if text.kind == "query":
+        return prior.of_query(sentence)
+    return prior.of_passage(sentence, len(text.scored), settings.sentence_weight)
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:

@@ -99,9 +99,7 @@ class OnnxEncoder:
         return encode_tokens(
             tokens,
             self._forward,
-            dim=self._spec.dim,
-            sentence_dim=self._spec.sentence_dim,
-            pad_id=self._manifest.pad_id,
+            self._manifest,
             progress=progress,
         )
 

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
+from drdecr.encoder.length_prior import LengthPrior
 from drdecr.encoder.types import EncoderSpec
 from drdecr.errors import ModelError
 
@@ -50,7 +51,8 @@ class StudentSettings(BaseModel):
     before the text and after the token that begins it. The prefix and the tokens around the text, its frame, are
     scored only by `score_frame`: ColBERT checkpoints were trained so. `never_scored` adds ids that count on neither
     side; the skip lists add ids that count on one side. With `query_weights` the student says how much each token of
-    a query counts, and the vectors of a query have lengths of mean 1 instead of 1 each.
+    a query counts, and the vectors of a query have lengths of mean 1 instead of 1 each. A `length_prior`
+    takes back from long passages what their length alone gives them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +73,7 @@ class StudentSettings(BaseModel):
     query_skip: TokenIds = ()
     passage_skip: TokenIds = ()
     query_weights: bool = False
+    length_prior: LengthPrior | None = None
     pad_id: NonNegativeInt
     unknown_id: NonNegativeInt | None = None
 
@@ -79,6 +82,8 @@ class StudentSettings(BaseModel):
         # A text needs room for one token of its own beside the prefix, the begin and the end.
         if len(self.query_prefix) + 3 > self.query_length or len(self.passage_prefix) + 3 > self.passage_length:
             raise ValueError("a length leaves no room for text beside its prefix")
+        if self.length_prior is not None and (self.sentence_dim < 2 or not self.sentence_weight):
+            raise ValueError("length_prior: lies in the sentence vectors, which need a width and a weight")
         return self
 
     def spec(self, fingerprint: str) -> EncoderSpec:

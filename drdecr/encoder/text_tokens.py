@@ -25,8 +25,8 @@ class TextTokens:
 
     Shapes: ids (read,) int64, all that the encoder reads, of which the first `attended` are attended to; scored
     (tokens,) int64, the positions in `ids` that get a token vector; spans (tokens, 2) int32, their characters, none
-    for tokens that no text stands behind; `weighted`, its vectors get lengths by the student's query weights. A text
-    without any content has no ids.
+    for tokens that no text stands behind; `kind`, query or passage. A text without
+    any content has no ids.
     """
 
     ids: NDArray[np.int64]
@@ -35,7 +35,7 @@ class TextTokens:
     spans: NDArray[np.int32]
     truncated: bool
     unknown: float
-    weighted: bool = False
+    kind: Kind = "passage"
 
 
 _NOTHING = TextTokens(
@@ -104,7 +104,7 @@ class TextTokenizer:
             spans=spans[scored].astype(np.int32),
             truncated=kept < stop - start or clean.cut,
             unknown=0.0 if settings.unknown_id is None else float(np.mean(of_text == settings.unknown_id)),
-            weighted=kind == "query" and settings.query_weights,
+            kind=kind,
         )
 
     def _added(self, kind: Kind, length: int) -> tuple[NDArray[np.int64], int]:

@@ -105,9 +105,7 @@ class TorchEncoder:
                 return encode_tokens(
                     tokens,
                     forward,
-                    dim=self._spec.dim,
-                    sentence_dim=self._spec.sentence_dim,
-                    pad_id=self.settings.pad_id,
+                    self.settings,
                     progress=progress,
                 )
         finally:

@@ -150,7 +150,7 @@ def test_export_of_the_base_equals_torch(embedded_base: Path, tmp_path: Path) ->
 def test_student_loads_with_what_a_snapshot_must_know(embedded_base: Path) -> None:
     spec = load_encoder(embedded_base).spec
     assert (spec.dim, spec.sentence_dim, spec.sentence_weight) == (128, 512, 1.0)
-    assert (spec.query_length, spec.passage_length) == (64, 256)
+    assert (spec.query_length, spec.passage_length) == (64, 400)
 
 
 def test_padding_changes_no_vector(base: MultiVectorEncoder) -> None:
@@ -169,7 +169,7 @@ def test_padding_changes_no_vector(base: MultiVectorEncoder) -> None:
 
 def test_token_vectors_are_unit_length_and_leave_out_begin_and_end(base: MultiVectorEncoder) -> None:
     with torch.no_grad():
-        features: dict[str, Any] = base(base.preprocess(["music"], task="query"), task="query")
+        features: dict[str, Any] = base(base.preprocess(["music"], task="document"), task="document")
     tokens = int(features["attention_mask"].sum())
     assert features["input_ids"].shape[1] == tokens + 2
     assert torch.allclose(features["token_embeddings"].norm(dim=-1), torch.ones(1, tokens + 2), atol=1e-5)
