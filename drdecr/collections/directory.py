@@ -3,10 +3,11 @@
     DATA/
       names.lock                      held while names or aliases change
       aliases/ALIAS.json              renamed into place at a switch
-      indexes/NAME/index.json
-      indexes/NAME/versions/000007/   a snapshot, never changed, with its build.json
-      indexes/NAME/uploads/           what is staged for the next build (drdecr.collections.uploads)
-      indexes/NAME/work/JOB/          what a job has done so far
+      indexes/NAME/
+        index.json
+        versions/000007/              a snapshot, never changed, with its build.json
+        uploads/                      what is staged for the next build (drdecr.collections.uploads)
+        work/JOB/                     what a job has done so far
       snapshots/NAME/                 archives of versions (drdecr.collections.archives)
       jobs.sqlite                     the jobs, unless a URL says otherwise
 
