@@ -4,7 +4,8 @@ With `--bridge-shares`, also what the bridge is worth: the untrained student's b
 (training/transfer/bridge.py), is scaled to others.
 
 The data directory holds `passages.jsonl.gz` (or `.jsonl`), `queries.LANG.tsv` and `qrels.trec`. Scores are success@1
-and success@10, by exact ranking; `both + sentence` is the untrained student of DESIGN decision 5 at full width.
+and success@10, by exact ranking; `both + sentence` is the untrained student of DESIGN decision 5 at full width. The
+rows above the student's have no query weights and no length prior; the student is also ranked without either.
 
 Example: python benchmarks/embedded_base.py --student run/models/base --teacher run/models/teacher --data dev
     --languages ar,de,es,zh --queries 500
@@ -26,13 +27,14 @@ from sentence_transformers import MultiVectorEncoder
 from drdecr.corpus import Qrels, Query, read_passages, read_qrels, read_queries
 from drdecr.encoder.batching import concatenate
 from drdecr.encoder.load import load_encoder
-from drdecr.encoder.query_weights import QueryWeights
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.encoder.types import Encoded, Encoder, Kind
 from training.evaluation.ranking import relevance
 from training.transfer.bridge import SHARE
 
 System = tuple[str, slice, float]
+# The settings of a student that ranks by its vectors alone.
+PLAIN = {"query_weights": False, "length_prior": None}
 
 
 def main() -> None:
@@ -74,12 +76,12 @@ def main() -> None:
     student = load_encoder(options.student)
     name = f"student, {student.spec.dim} dimensions, weight {student.spec.sentence_weight:g}"
     rows[name] = _rank(student, texts, queries, ids, qrels)
-    plain = TorchEncoder.load(options.student, device="cpu")
-    if plain.settings.query_weights:
-        plain = TorchEncoder(
-            plain.model, plain.settings.model_copy(update={"query_weights": False}), plain.spec.fingerprint
-        )
-        rows["the same without query weights"] = _rank(plain, texts, queries, ids, qrels)
+    whole = TorchEncoder.load(options.student, device="cpu")
+    for setting, without in PLAIN.items():
+        if getattr(whole.settings, setting):
+            lacking = whole.settings.model_copy(update={setting: without})
+            plain = TorchEncoder(whole.model, lacking, whole.spec.fingerprint)
+            rows[f"the same without {setting.replace('_', ' ')}"] = _rank(plain, texts, queries, ids, qrels)
     if options.teacher:
         english = [query for query in read_queries(options.data / "queries.en.tsv") if query.id in qrels]
         asked = {"en": _some(english, options.queries)}
@@ -94,12 +96,11 @@ class _Features:
         self.context_width = int(model[0].context.config.hidden_size)
         self._encoder = TorchEncoder.load(path)
         # Without what follows the streams, the vectors are their features.
-        for at in reversed(range(1, len(self._encoder.model))):
-            if not isinstance(self._encoder.model[at], QueryWeights):
-                del self._encoder.model[at]
+        while len(self._encoder.model) > 1:
+            del self._encoder.model[-1]
         width = model[0].get_embedding_dimension()
         self._encoder._spec = replace(self._encoder.spec, dim=width)
-        self._encoder.settings = self._encoder.settings.model_copy(update={"dim": width})
+        self._encoder.settings = self._encoder.settings.model_copy(update={"dim": width, **PLAIN})
         self._streams = model[0]
 
     @torch.no_grad()
@@ -118,9 +119,7 @@ class _Features:
 def _part(encoded: Encoded, part: slice) -> Encoded:
     vectors = encoded.vectors[:, part]
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    # What the student weighs a query's token with stays.
-    lengths = np.linalg.norm(encoded.vectors, axis=1, keepdims=True)
-    return replace(encoded, vectors=np.ascontiguousarray(lengths * unit))
+    return replace(encoded, vectors=np.ascontiguousarray(unit))
 
 
 def _rank(

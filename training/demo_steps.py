@@ -1,23 +1,59 @@
-"""The steps that both demos share, without torch: the clock, the index, the service."""
+"""What both demos share, without torch: their directory, the data, the clock, the index, the service."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from drdecr.errors import DrDecrError, ResourceError, UsageError
+from drdecr.errors import DrDecrError, FetchError, ResourceError, UsageError
+from training.data.fetch import fetch_debian, fetch_homeassistant
 
 LANGUAGES = ("ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh")
 RELEASED_MARK = "released.json"
 """In a working directory: it serves a released student, this one."""
 TRAINING_MARK = "run"
 """In a working directory: the training run whose product it serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoDirectory:
+    """The directory that a demo works in, and what it leaves there."""
+
+    workdir: Path
+
+    @property
+    def student(self) -> Path:
+        return self.workdir / "student"
+
+    @property
+    def snapshot(self) -> Path:
+        return self.workdir / "snapshot"
+
+    def fetch_homeassistant(self) -> Path:
+        """Fetch the set that every machine can have. Raises: FetchError, ResourceError."""
+        place = self.workdir / "data" / "homeassistant"
+        fetch_homeassistant(place, LANGUAGES)
+        return place
+
+    def fetch_debian(self) -> Path | None:
+        """Fetch the set that is served where there is one; None, with the reason printed, where it cannot be had."""
+        place = self.workdir / "data" / "debian"
+        if shutil.which("apt-get") is None:
+            return None
+        try:
+            fetch_debian(place, LANGUAGES)
+        except (FetchError, ResourceError, UsageError) as problem:
+            click.echo(f"  without the debian set: {problem}", err=True)
+            return None
+        return place
 
 
 def is_trained(workdir: Path) -> bool:

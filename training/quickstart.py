@@ -26,9 +26,7 @@ import click
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER
 from drdecr.encoder.torch_runtime import TorchEncoder
-from drdecr.errors import FetchError, ResourceError, UsageError
-from training.data.fetch import fetch_debian, fetch_homeassistant
-from training.demo_steps import LANGUAGES, Clock, build_index, forbid_other_mode
+from training.demo_steps import Clock, DemoDirectory, build_index, forbid_other_mode
 from training.evaluation.held_out import HeldOut, load_held_out
 from training.export import export_onnx
 from training.precision import in_bfloat16, mixed
@@ -49,19 +47,10 @@ _GATE_PASSAGES = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Quickstart:
+class Quickstart(DemoDirectory):
     """Where the main job works and for how long it trains."""
 
-    workdir: Path
     minutes: float
-
-    @property
-    def student(self) -> Path:
-        return self.workdir / "student"
-
-    @property
-    def snapshot(self) -> Path:
-        return self.workdir / "snapshot"
 
     def run(self) -> str:
         """Do all steps but the last, serving. Returns the collection that is served.
@@ -90,17 +79,8 @@ class Quickstart:
 
     def _fetch(self) -> dict[str, Path]:
         """Fetch what this machine can. Debian comes last, so that it is the one served where there is one."""
-        home = self.workdir / "data" / "homeassistant"
-        fetch_homeassistant(home, LANGUAGES)
-        collections = {"homeassistant": home}
-        if shutil.which("apt-get") is not None:
-            debian = self.workdir / "data" / "debian"
-            try:
-                fetch_debian(debian, LANGUAGES)
-                collections["debian"] = debian
-            except (FetchError, ResourceError, UsageError) as problem:
-                click.echo(f"  without the debian set: {problem}", err=True)
-        return collections
+        fetched = (self.fetch_homeassistant(), self.fetch_debian())
+        return {place.name: place for place in fetched if place is not None}
 
     def _recipe(self, data: Sequence[Path]) -> Recipe:
         recipe = load_recipe("quickstart", [f"data=[{', '.join(json.dumps(str(path)) for path in data)}]"])

@@ -19,12 +19,11 @@ from pathlib import Path
 import click
 
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER, read_manifest
-from drdecr.errors import FetchError, ResourceError, UsageError
-from training.data.fetch import fetch_debian, fetch_homeassistant
+from drdecr.errors import UsageError
 from training.demo_steps import (
-    LANGUAGES,
     RELEASED_MARK,
     Clock,
+    DemoDirectory,
     build_index,
     forbid_other_mode,
     is_released,
@@ -70,19 +69,10 @@ def choose_student(workdir: Path, named: Path | None, *, train: bool) -> Path | 
 
 
 @dataclass(frozen=True, slots=True)
-class ReleasedDemo:
+class ReleasedDemo(DemoDirectory):
     """Where the demo works, and the student that it serves."""
 
-    workdir: Path
     released: Path
-
-    @property
-    def student(self) -> Path:
-        return self.workdir / "student"
-
-    @property
-    def snapshot(self) -> Path:
-        return self.workdir / "snapshot"
 
     def run(self) -> str:
         """Do all steps but the last, serving. Returns the collection that is served.
@@ -129,15 +119,8 @@ class ReleasedDemo:
 
     def _fetch(self) -> tuple[str, Path]:
         """Fetch the set that is served: Debian where there is one."""
-        data = self.workdir / "data"
-        if shutil.which("apt-get") is not None:
-            try:
-                fetch_debian(data / "debian", LANGUAGES)
-                return "debian", data / "debian"
-            except (FetchError, ResourceError, UsageError) as problem:
-                click.echo(f"  without the debian set: {problem}", err=True)
-        fetch_homeassistant(data / "homeassistant", LANGUAGES)
-        return "homeassistant", data / "homeassistant"
+        data = self.fetch_debian() or self.fetch_homeassistant()
+        return data.name, data
 
     def _evaluate(self, served: str, data: Path) -> None:
         report = Report(self.workdir / "report.json")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 # Passages of so many tokens get neither more nor less.
 _USUAL_TOKENS = 128
-# Of a passage's sentence vector, whose length is 1.
+# What the last dimension of a passage's vector, whose length is 1, holds at the most: the rest is what the text says.
 _LARGEST = 0.5
 
 

@@ -140,7 +140,9 @@ def vectors_of(
     if tokens.shape[-1] < settings.dim:
         raise ModelError(f"{settings.name}: gives {tokens.shape[-1]} dimensions, its settings promise {settings.dim}")
     tokens = functional.normalize(tokens[..., : settings.dim], dim=-1)
-    weights = features["token_weights"].float() if settings.query_weights else None
+    weights = features["token_weights"].float() if settings.query_weights and "token_weights" in features else None
+    if settings.query_weights and weights is None:
+        raise ModelError(f"{settings.name}: its settings promise query weights, which it does not give")
     if not settings.sentence_dim:
         return tokens, None, weights
     sentences = features.get("sentence_embedding")

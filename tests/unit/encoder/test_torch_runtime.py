@@ -170,3 +170,9 @@ def test_lengths_of_query_vectors_follow_the_weights_and_have_mean_one(encoder: 
 def test_passages_are_not_weighted(encoder: TorchEncoder) -> None:
     encoded = encoder.encode(["which package plays music ?"], "passage")
     assert np.allclose(np.linalg.norm(encoded.vectors, axis=1), 1, atol=1e-5)
+
+
+def test_settings_that_promise_query_weights_of_a_student_without_are_refused(plain: TorchEncoder) -> None:
+    wrong = TorchEncoder(plain.model, plain.settings.model_copy(update={"query_weights": True}), "0" * 64)
+    with pytest.raises(ModelError, match="promise query weights"):
+        wrong.encode(["music"], "query")

@@ -19,7 +19,7 @@ from drdecr import cli
 from drdecr.corpus import Passage, Query
 from drdecr.errors import DrDecrError, FetchError, ResourceError
 from drdecr.index import Snapshot
-from training import quickstart
+from training import demo_steps, quickstart
 from training.demo_steps import build_index, check_port, serve_forever
 from training.evaluation.held_out import HeldOut
 from training.quickstart import Quickstart
@@ -45,13 +45,13 @@ class Fakes:
         self.debian: Exception | None = None
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(quickstart, "fetch_homeassistant", self.fetch)
-        patch.setattr(quickstart, "fetch_debian", self.fetch_debian)
+        patch.setattr(demo_steps, "fetch_homeassistant", self.fetch)
+        patch.setattr(demo_steps, "fetch_debian", self.fetch_debian)
         patch.setattr(quickstart, "run_recipe", self.train)
         patch.setattr(quickstart, "export_onnx", self.export)
         patch.setattr(quickstart, "_score_torch", lambda *_, **__: self.score("torch"))
         patch.setattr(quickstart, "_score_served", lambda *_: self.score("served"))
-        patch.setattr(quickstart.shutil, "which", lambda _: "/usr/bin/apt-get")
+        patch.setattr(demo_steps.shutil, "which", lambda _: "/usr/bin/apt-get")
 
     def fetch(self, out: Path, languages: tuple[str, ...]) -> None:
         self.done.append(f"fetch {out.name}")

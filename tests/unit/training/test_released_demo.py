@@ -15,7 +15,7 @@ from drdecr import cli
 from drdecr.encoder.load import load_encoder
 from drdecr.errors import FetchError, UsageError
 from drdecr.index import Snapshot
-from training import quickstart, released
+from training import demo_steps, quickstart, released
 from training.quickstart import Quickstart
 from training.released import ReleasedDemo, choose_student, find_released
 
@@ -39,9 +39,9 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         if not (out / "meta.json").is_file():
             make_data_set(out, ("de", "ru"), times_asked=2)
 
-    monkeypatch.setattr(released, "fetch_debian", fetch)
-    monkeypatch.setattr(released, "fetch_homeassistant", fetch)
-    monkeypatch.setattr(released.shutil, "which", lambda _: "/usr/bin/apt-get")
+    monkeypatch.setattr(demo_steps, "fetch_debian", fetch)
+    monkeypatch.setattr(demo_steps, "fetch_homeassistant", fetch)
+    monkeypatch.setattr(demo_steps.shutil, "which", lambda _: "/usr/bin/apt-get")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return sets
 
@@ -178,7 +178,7 @@ def test_machine_without_debian_serves_the_other_set(
     def away(*_: object) -> None:
         raise FetchError("the mirror is away")
 
-    monkeypatch.setattr(released, "fetch_debian", away)
+    monkeypatch.setattr(demo_steps, "fetch_debian", away)
     assert ReleasedDemo(tmp_path / "work", tiny_student).run() == "homeassistant"
     assert "without the debian set: the mirror is away" in capfd.readouterr().err
 
