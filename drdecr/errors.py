@@ -24,6 +24,7 @@ A message says what is wrong, where, and what to do about it; the command line p
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -118,3 +119,8 @@ class FetchError(DrDecrError):
 
 class ResourceError(DrDecrError):
     """Something the machine lacks: disk space, a free port, a program, a package."""
+
+
+def is_full_disk(problem: OSError) -> bool:
+    """Tell whether what the system refused was room: on the disk, or within a quota."""
+    return problem.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from drdecr.encoder.types import Encoded, Encoder
+from drdecr.index.manifest import sync_path
 
 
 class EncodedStore:
@@ -18,7 +19,7 @@ class EncodedStore:
     def __init__(self, encoder: Encoder, directory: Path) -> None:
         self._encoder = encoder
         self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(exist_ok=True)
 
     def encode(self, texts: Sequence[str], advance: Callable[[int], None]) -> Encoded:
         """Encode texts, or read what an earlier attempt encoded of them."""
@@ -37,6 +38,8 @@ class EncodedStore:
                 truncated=encoded.truncated,
                 unknown=encoded.unknown,
             )
+            # A part that a power cut tore would fail every later attempt.
+            sync_path(partial)
             partial.rename(path)
         with np.load(path, allow_pickle=False) as arrays:
             return Encoded(

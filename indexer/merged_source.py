@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.corpus import Passage
+from drdecr.encoder.batching import concatenate
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec
 from drdecr.index.passages import PassageWriter
 from drdecr.index.segment import Segment
 from drdecr.index.snapshot import Snapshot
 from indexer.changes import Changes
 from indexer.encoded_store import EncodedStore
-from indexer.sources import Advance
+from indexer.sources import Advance, stored_vectors
 
 _CHUNK_PASSAGES = 512
 _NEW = -1
@@ -131,34 +132,7 @@ class MergedSource:
         for number in places[:, 0].tolist():
             rows.append(parts[number].select(turn[number], turn[number] + 1))
             turn[number] += 1
-        return _joined(rows)
-
-
-def stored_vectors(segment: Segment, positions: NDArray[np.int64]) -> Encoded:
-    """Decode the vectors of passages of a segment; they count as whole and known."""
-    vectors, offsets = segment.tokens_of(positions)
-    spans = segment.store.spans_of(positions.tolist())
-    found = [spans[at] for at in positions.tolist() if at in spans]
-    return Encoded(
-        vectors=vectors,
-        offsets=offsets,
-        sentences=segment.sentences_of(positions) if segment.sentence_dim else None,
-        spans=np.concatenate([np.empty((0, 2), np.int32), *found]),
-        truncated=np.zeros(len(positions), np.bool_),
-        unknown=np.zeros(len(positions), np.float32),
-    )
-
-
-def _joined(rows: Sequence[Encoded]) -> Encoded:
-    sentences = [row.sentences for row in rows if row.sentences is not None]
-    return Encoded(
-        vectors=np.concatenate([row.vectors for row in rows]),
-        offsets=np.cumsum([0, *(len(row.vectors) for row in rows)]).astype(np.int64),
-        sentences=np.concatenate(sentences) if sentences else None,
-        spans=np.concatenate([row.spans for row in rows]),
-        truncated=np.concatenate([row.truncated for row in rows]),
-        unknown=np.concatenate([row.unknown for row in rows]),
-    )
+        return concatenate(rows)
 
 
 def _living(segment: Segment) -> Iterator[list[int]]:

@@ -53,7 +53,8 @@ def build_next(directory: DataDirectory, task: Task, encoder: Encoder, progress:
     """
     record = directory.index(task.index)
     work = _work(directory, task)
-    work.mkdir(parents=True, exist_ok=True)
+    # Without its parents: an index that was dropped must not come back as a folder that takes its name.
+    work.mkdir(exist_ok=True)
     with ExitStack() as stack:
         lock = try_lock(directory.path(task.index) / "build.lock", create=True)
         if lock is None:
@@ -68,7 +69,8 @@ def build_next(directory: DataDirectory, task: Task, encoder: Encoder, progress:
         if base is not None:
             path = directory.version_path(task.index, base)
             # What is decoded and written again gets a new checksum, which would vouch for damage.
-            opened = stack.enter_context(Snapshot.open(path, verify=task.mode == "full"))
+            rewritten = task.mode == "full" or read_manifest(path).student.fingerprint != encoder.spec.fingerprint
+            opened = stack.enter_context(Snapshot.open(path, verify=rewritten))
         same_student = opened is not None and opened.fingerprint == encoder.spec.fingerprint
         full = task.mode == "full" or not same_student
         if not full and not uploads:
@@ -132,6 +134,9 @@ def sweep_work(directory: DataDirectory, task: Task) -> None:
     """Delete what a job that has ended left in its own directory, unless a build of the index goes on."""
     lock = try_lock(directory.path(task.index) / "build.lock", create=True)
     if lock is not None:
+        # Who publishes holds no build's lock: the snapshot is in place as a whole by now, or is never put there.
+        with directory.changing():
+            shutil.rmtree(_work(directory, task) / _SNAPSHOT, ignore_errors=True)
         shutil.rmtree(_work(directory, task), ignore_errors=True)
         os.close(lock)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from drdecr.corpus import Passage, SkippedLines, read_passages
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec
 from drdecr.index.passages import PassageWriter
+from drdecr.index.segment import Segment
 from drdecr.index.vector_file import VectorFile
 from indexer.segment_writer import Part
 
@@ -118,19 +119,23 @@ class StoredSource:
     def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Encoded]:
         for segment, kept in self._parts:
             for positions in _chunks(kept, _CHUNK_PASSAGES):
-                vectors, offsets = segment.tokens_of(positions)
-                spans = segment.store.spans_of(positions.tolist())
-                yield Encoded(
-                    vectors=vectors,
-                    offsets=offsets,
-                    sentences=segment.sentences_of(positions) if self._spec.sentence_dim else None,
-                    spans=np.concatenate(
-                        [np.empty((0, 2), np.int32), *(spans[at] for at in positions if at in spans)]
-                    ),
-                    truncated=np.zeros(len(positions), np.bool_),
-                    unknown=np.zeros(len(positions), np.float32),
-                )
+                yield stored_vectors(segment, positions)
                 advance(len(positions))
+
+
+def stored_vectors(segment: Segment, positions: NDArray[np.int64]) -> Encoded:
+    """Decode the vectors of passages of a segment; they count as whole and known."""
+    vectors, offsets = segment.tokens_of(positions)
+    spans = segment.store.spans_of(positions.tolist())
+    found = [spans[at] for at in positions.tolist() if at in spans]
+    return Encoded(
+        vectors=vectors,
+        offsets=offsets,
+        sentences=segment.sentences_of(positions) if segment.sentence_dim else None,
+        spans=np.concatenate([np.empty((0, 2), np.int32), *found]),
+        truncated=np.zeros(len(positions), np.bool_),
+        unknown=np.zeros(len(positions), np.float32),
+    )
 
 
 def _chunks(kept: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

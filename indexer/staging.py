@@ -7,7 +7,6 @@ its sibling, so that the next one can tell the rest of a killed build from one t
 from __future__ import annotations
 
 import ctypes
-import errno
 import fcntl
 import os
 import shutil
@@ -17,11 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from drdecr.errors import ResourceError, SnapshotError, UsageError
+from drdecr.errors import ResourceError, SnapshotError, UsageError, is_full_disk
 from drdecr.index.manifest import MANIFEST, sync_path, sync_tree
 from indexer.lock import writer_lock
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -121,7 +119,7 @@ def named_trouble(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        if problem.errno in _NO_SPACE:
+        if is_full_disk(problem):
             raise ResourceError(_full(out)) from None
         raise SnapshotError(f"{out} cannot be written: {problem}") from None
     except sqlite3.OperationalError as problem:

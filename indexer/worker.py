@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import threading
 import time
 import uuid
@@ -203,7 +204,8 @@ def _job_id() -> str:
 
 
 def _worth_retrying(problem: BaseException) -> bool:
-    return isinstance(problem, SnapshotBusyError | ResourceError | OSError)
+    # sqlite3 has an error of its own for a full disk.
+    return isinstance(problem, SnapshotBusyError | ResourceError | OSError | sqlite3.OperationalError)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from drdecr.errors import (
     SnapshotError,
     UnknownNameError,
     UsageError,
+    is_full_disk,
 )
 from service.problems import Problem
 
@@ -42,6 +43,10 @@ def as_problems() -> Iterator[None]:
         for kind, status, code in _KINDS:
             if isinstance(error, kind):
                 raise Problem(status, code, str(error)) from None
+        raise
+    except OSError as error:
+        if is_full_disk(error):
+            raise Problem(507, "storage_failed", "The disk of the data directory is full.") from None
         raise
 
 

@@ -14,7 +14,15 @@ from drdecr.encoder.types import Encoder
 from indexer.build import build
 
 
-def publish(directory: DataDirectory, index: str, encoder: Encoder, texts: Mapping[str, str], scratch: Path) -> int:
+def publish(
+    directory: DataDirectory,
+    index: str,
+    encoder: Encoder,
+    texts: Mapping[str, str],
+    scratch: Path,
+    *,
+    through: int = 0,
+) -> int:
     """Put a version with these passages in place, as a job does; return its number."""
     number = max(directory.versions(index), default=0) + 1
     staged = scratch / f"{index}-{number}"
@@ -24,7 +32,7 @@ def publish(directory: DataDirectory, index: str, encoder: Encoder, texts: Mappi
         job=f"job-{number}",
         mode="full",
         base=None,
-        through=0,
+        through=through,
         created=now(),
         encoded=len(texts),
         reused=0,

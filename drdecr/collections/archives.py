@@ -20,7 +20,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from drdecr.collections.directory import BUILD_FILE, DataDirectory, now
+from drdecr.collections.directory import BUILD_FILE, DataDirectory, now, read_record
 from drdecr.collections.files import replace_file, try_lock
 from drdecr.collections.records import BuildRecord
 from drdecr.collections.uploads import built_through
@@ -87,7 +87,9 @@ def archives(directory: DataDirectory, index: str) -> list[ArchiveRecord]:
     found = []
     for path in sorted(_folder(directory, index).glob("*.json")):
         if path.with_suffix(".tar").is_file():
-            found.append(ArchiveRecord.model_validate_json(path.read_bytes()))
+            record = read_record(path, ArchiveRecord)
+            if record is not None:
+                found.append(record)
     return found
 
 
@@ -103,7 +105,7 @@ def delete_archive(directory: DataDirectory, index: str, archive_id: str) -> Non
     """Delete an archive. Raises: UnknownNameError."""
     file = archive_file(directory, index, archive_id)
     file.with_suffix(".json").unlink(missing_ok=True)
-    file.unlink()
+    file.unlink(missing_ok=True)
 
 
 def restore_archive(
@@ -151,7 +153,7 @@ def restore_archive(
 
 def _extract(file: Path, snapshot: Path, accept: Callable[[Manifest], None]) -> None:
     """Write an archive's snapshot, and nothing that its manifest does not name."""
-    snapshot.mkdir(parents=True)
+    _make_in_index(snapshot)
     named = {MANIFEST}
     manifest: Manifest | None = None
     try:
@@ -163,7 +165,8 @@ def _extract(file: Path, snapshot: Path, accept: Callable[[Manifest], None]) -> 
                         continue
                     raise SnapshotCorruptError(f"{file} holds {member.name!r}, which is no part of its snapshot")
                 target = snapshot / member.name
-                target.parent.mkdir(parents=True, exist_ok=True)
+                for folder in reversed(target.relative_to(snapshot).parents[:-1]):
+                    _make_in_index(snapshot / folder, exist_ok=True)
                 with target.open("xb") as out:
                     shutil.copyfileobj(content, out, 2**20)
                 if manifest is None:
@@ -178,6 +181,14 @@ def _extract(file: Path, snapshot: Path, accept: Callable[[Manifest], None]) -> 
         raise SnapshotCorruptError(f"{file} is damaged: {damage[0]}; restore another")
     for top in ("quantizers", "segments"):
         (snapshot / top).mkdir(exist_ok=True)
+
+
+def _make_in_index(folder: Path, *, exist_ok: bool = False) -> None:
+    """Make a folder, but not those above it: they go with an index that is dropped, and must not come back."""
+    try:
+        folder.mkdir(exist_ok=exist_ok)
+    except FileNotFoundError:
+        raise UnknownNameError("The index was dropped meanwhile.") from None
 
 
 @contextmanager

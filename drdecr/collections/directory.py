@@ -80,7 +80,7 @@ class DataDirectory:
 
     def index(self, name: str) -> IndexRecord:
         """Read an index. Raises: UnknownNameError."""
-        record = _read(self.path(name) / _INDEX_FILE, IndexRecord)
+        record = read_record(self.path(name) / _INDEX_FILE, IndexRecord)
         if record is None:
             raise UnknownNameError(f"No index {name!r} in the data directory.")
         return record
@@ -112,23 +112,25 @@ class DataDirectory:
                 raise NameInUseError(
                     f"The aliases {', '.join(users)} point at {name!r}; switch or delete them first."
                 )
-            gone = self._indexes / f".{name}.{uuid.uuid4().hex}"
-            self.path(name).rename(gone)
+            self.path(name).rename(self._indexes / f".{name}.{uuid.uuid4().hex}")
             sync_path(self._indexes)
-        shutil.rmtree(gone, ignore_errors=True)
+            # With what a killed process left of others: who holds the lock has nothing hidden of its own but this.
+            gone = list(self._indexes.glob(".*"))
+        for path in gone:
+            shutil.rmtree(path, ignore_errors=True)
 
     def aliases(self) -> dict[str, AliasRecord]:
         """Return every alias by its name."""
         found = {}
         for path in sorted(self._aliases.glob("*.json")):
-            record = _read(path, AliasRecord) if NAME.fullmatch(path.stem) else None
+            record = read_record(path, AliasRecord) if NAME.fullmatch(path.stem) else None
             if record is not None:
                 found[path.stem] = record
         return found
 
     def alias(self, alias: str) -> AliasRecord:
         """Read an alias. Raises: UnknownNameError."""
-        record = _read(self._alias_file(alias), AliasRecord)
+        record = read_record(self._alias_file(alias), AliasRecord)
         if record is None:
             raise UnknownNameError(f"No alias {alias!r}.")
         return record
@@ -156,7 +158,7 @@ class DataDirectory:
         """
         file = self._alias_file(alias)
         with self.changing():
-            current = _read(file, AliasRecord)
+            current = read_record(file, AliasRecord)
             _require(allowed, current)
             if self.target(target.index, target.number) != target:
                 raise UnknownNameError(f"Index {target.index!r} was dropped and made again meanwhile.")
@@ -195,7 +197,7 @@ class DataDirectory:
 
     def build_record(self, index: str, number: int) -> BuildRecord | None:
         """Return how a version came to be; None for one that is gone."""
-        return _read(self.version_path(index, number) / BUILD_FILE, BuildRecord)
+        return read_record(self.version_path(index, number) / BUILD_FILE, BuildRecord)
 
     def version_of(self, index: str, job: str) -> int | None:
         """Return the number of the version that a job published, or None where there is none."""
@@ -240,7 +242,7 @@ class DataDirectory:
                 if each is not None and each.index == index
             }
             unneeded = [number for number in self.versions(index)[:-KEPT_VERSIONS] if number not in needed]
-            gone = []
+            gone = list((self.path(index) / "versions").glob(".*"))
             for number in unneeded:
                 path = self.version_path(index, number)
                 gone.append(path.rename(path.with_name(f".{path.name}.{uuid.uuid4().hex}")))
@@ -273,7 +275,8 @@ def _require(allowed: Condition, current: AliasRecord | None) -> None:
         raise PreconditionError("The alias was changed meanwhile; read it again and decide anew.")
 
 
-def _read(path: Path, kind: type[_Record]) -> _Record | None:
+def read_record(path: Path, kind: type[_Record]) -> _Record | None:
+    """Read a small file; None where it is missing. Raises: ResourceError where it is damaged."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):

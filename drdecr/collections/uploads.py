@@ -6,13 +6,12 @@ number when it is complete: half an upload is none. Numbers only grow; a version
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -20,12 +19,10 @@ from typing import Self
 from drdecr.collections.directory import DataDirectory
 from drdecr.collections.files import locked, try_lock
 from drdecr.corpus import MAX_LINE_BYTES, Passage, id_from_json, passage_from_json
-from drdecr.errors import InputError, ResourceError, UnknownNameError
+from drdecr.errors import InputError, ResourceError, UnknownNameError, is_full_disk
 from drdecr.index.manifest import sync_path
 
 SHOWN_ERRORS = 100
-_LOCK = "uploads.lock"
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +94,12 @@ class UploadWriter:
         self.directory.index(self.index)
         self._partial = self._folder / f".{uuid.uuid4().hex}"
         try:
-            self._descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            # A file without its own lock is what a killed service left, to who holds that of the folder.
+            with _choosing(self.directory, self.index):
+                self._descriptor = os.open(self._partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except FileNotFoundError:
             raise self._gone() from None
-        # Tells the writer of an upload that goes on from what a killed service left.
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def __enter__(self) -> Self:
         return self
@@ -174,8 +172,9 @@ class UploadWriter:
     def _commit(self) -> int:
         try:
             os.fsync(self._descriptor)
-            with locked(self._folder / _LOCK):
-                number = max([built_through(self.directory, self.index), *_numbers(self._folder)]) + 1
+            with _choosing(self.directory, self.index):
+                # The files first: a version may come meanwhile, and its uploads go only after that.
+                number = max([*_numbers(self._folder), built_through(self.directory, self.index)]) + 1
                 self._partial.rename(_file(self._folder, number))
                 sync_path(self._folder)
         except FileNotFoundError:
@@ -188,7 +187,7 @@ class UploadWriter:
         return UnknownNameError(f"Index {self.index!r} was dropped meanwhile.")
 
     def _trouble(self, problem: OSError) -> ResourceError:
-        if problem.errno in _NO_SPACE:
+        if is_full_disk(problem):
             return ResourceError(f"The disk of {self.directory.root} is full; nothing of the upload was staged.")
         return ResourceError(f"The upload cannot be written: {problem}.")
 
@@ -220,7 +219,7 @@ def read_upload(directory: DataDirectory, index: str, number: int) -> Iterator[O
 def drop_uploads(directory: DataDirectory, index: str) -> None:
     """Delete what the newest version holds, and what killed services left of uploads."""
     folder = directory.path(index) / "uploads"
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), _choosing(directory, index):
         through = built_through(directory, index)
         for number in _numbers(folder):
             if number <= through:
@@ -230,6 +229,11 @@ def drop_uploads(directory: DataDirectory, index: str) -> None:
             if descriptor is not None:
                 partial.unlink(missing_ok=True)
                 os.close(descriptor)
+
+
+def _choosing(directory: DataDirectory, index: str) -> AbstractContextManager[None]:
+    """Be the only one who begins, numbers or drops uploads of an index."""
+    return locked(directory.path(index) / "uploads.lock")
 
 
 def _file(folder: Path, number: int) -> Path:

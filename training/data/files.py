@@ -7,7 +7,6 @@ ids), qrels.<train|test>.trec, cache/ (apt's lists), and meta.json, written last
 
 from __future__ import annotations
 
-import errno
 import gzip
 import hashlib
 import json
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from drdecr.corpus import ParallelPair, Passage
-from drdecr.errors import InputError, ResourceError
+from drdecr.errors import InputError, ResourceError, is_full_disk
 from training.data.task import DataSet, TaskQuery
 from training.data.texts import fold
 
@@ -86,7 +85,7 @@ def naming_full_disk(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full_disk(problem):
             raise ResourceError(
                 f"the disk of {place} is full; free some space and run the same command again"
             ) from None

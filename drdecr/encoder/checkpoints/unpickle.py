@@ -7,7 +7,6 @@ hold: tensors, arrays of random states, plain containers, and the run's settings
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections import OrderedDict, defaultdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -91,18 +90,28 @@ class _RestrictedPickle:
         return _RestrictedUnpickler(file, **options).load()
 
 
+def _is_archive(path: Path) -> bool:
+    """Tell as torch does, which goes by the first bytes: who looks otherwise can be shown another file."""
+    with path.open("rb") as file:
+        return bool(torch.serialization._is_zipfile(file))
+
+
 def load_pickled(path: Path) -> dict[str, Any]:
     """Read a checkpoint's dictionary; tensors stay on disk until they are used, where the file allows it.
 
     Raises: ModelError for a file that is no such checkpoint, or that names anything it should not.
     """
     try:
+        zipped = _is_archive(path)
+        # torch.load hands such an archive to another reader, which asks no unpickler and runs the code inside.
+        if zipped and "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():
+            raise pickle.UnpicklingError("it is a TorchScript archive, whose reading runs code")
         loaded = torch.load(
             path,
             map_location="cpu",
             pickle_module=_RestrictedPickle,
             weights_only=False,
-            mmap=True if zipfile.is_zipfile(path) else None,
+            mmap=True if zipped else None,
         )
     except pickle.UnpicklingError as problem:
         raise ModelError(f"{path}: refused: {problem}; nothing of it was run") from None

@@ -20,7 +20,13 @@ from drdecr.collections.archives import (
 )
 from drdecr.collections.directory import DataDirectory
 from drdecr.collections.files import try_lock
-from drdecr.errors import ModelMismatchError, NameInUseError, SnapshotCorruptError, UnknownNameError
+from drdecr.errors import (
+    ModelMismatchError,
+    NameInUseError,
+    ResourceError,
+    SnapshotCorruptError,
+    UnknownNameError,
+)
 
 QUERIES = ["a kettle", "part 1"]
 
@@ -140,3 +146,35 @@ def test_deleted_archive_is_gone(directory: DataDirectory):
     delete_archive(directory, "docs", record.id)
     assert archives(directory, "docs") == []
     assert list((directory.root / "snapshots" / "docs").iterdir()) == []
+
+
+def test_archive_that_goes_while_it_is_listed_is_left_out(directory: DataDirectory, monkeypatch: pytest.MonkeyPatch):
+    kept, gone = write_archive(directory, "docs", 1), write_archive(directory, "docs", 2)
+    is_file = Path.is_file
+
+    def going(path: Path) -> bool:
+        found = is_file(path)
+        if path.stem == gone.id:
+            path.with_suffix(".json").unlink(missing_ok=True)
+        return found
+
+    monkeypatch.setattr(Path, "is_file", going)
+    assert archives(directory, "docs") == [kept]
+
+
+def test_damaged_record_of_an_archive_is_named(directory: DataDirectory):
+    record = write_archive(directory, "docs")
+    (directory.root / "snapshots" / "docs" / f"{record.id}.json").write_text("{")
+    with pytest.raises(ResourceError, match=f"{record.id}.json is damaged"):
+        archives(directory, "docs")
+
+
+def test_index_dropped_while_it_is_restored_leaves_its_name_free(directory: DataDirectory):
+    record = write_archive(directory, "docs")
+
+    def dropped(manifest: object) -> None:
+        directory.delete_index("docs")
+
+    with pytest.raises(UnknownNameError, match="dropped meanwhile"):
+        restore_archive(directory, "docs", record.id, accept=dropped)
+    assert directory.create_index("docs").bits == 16

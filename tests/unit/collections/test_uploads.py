@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import random
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
+from changing import ENCODER
+from data_lab import publish
 
+from drdecr.collections import uploads
 from drdecr.collections.directory import DataDirectory
 from drdecr.collections.uploads import (
     Delete,
@@ -122,3 +130,48 @@ def test_damaged_upload_is_named(directory: DataDirectory):
     (directory.path("docs") / "uploads" / "00000001.jsonl").write_text('{"text"')
     with pytest.raises(ResourceError, match="damaged"):
         list(read_upload(directory, "docs", 1))
+
+
+def test_upload_takes_a_number_that_no_version_holds_yet(
+    directory: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A worker publishes and drops between the two things that the next number depends on."""
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        writer.feed(line("a"))
+        assert writer.finish().number == 1
+    published = []
+
+    def publishing(read: Callable[..., Any], *arguments: Any) -> Any:
+        found = read(*arguments)
+        if not published:
+            published.append(publish(directory, "docs", ENCODER, {"a": "a text"}, tmp_path / "scratch", through=1))
+            (directory.path("docs") / "uploads" / "00000001.jsonl").unlink()
+        return found
+
+    for name in ("_numbers", "built_through"):
+        monkeypatch.setattr(uploads, name, partial(publishing, getattr(uploads, name)))
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        writer.feed(line("b"))
+        assert writer.finish().number == 2
+    drop_uploads(directory, "docs")
+    assert staged_uploads(directory, "docs") == [2]
+
+
+def test_sweeping_waits_for_an_upload_that_begins(directory: DataDirectory, monkeypatch: pytest.MonkeyPatch):
+    """Between its making and its locking a partial file looks as one that a killed service left."""
+    swept: list[Thread] = []
+
+    def sweeping(descriptor: int, operation: int) -> None:
+        if not swept and operation & fcntl.LOCK_NB:
+            swept.append(Thread(target=drop_uploads, args=(directory, "docs")))
+            swept[0].start()
+            swept[0].join(0.5)
+            assert list((directory.path("docs") / "uploads").glob(".*"))
+        flock(descriptor, operation)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", sweeping)
+    with UploadWriter(directory, "docs", parse_put) as writer:
+        swept[0].join()
+        writer.feed(line("a"))
+        assert writer.finish().number == 1

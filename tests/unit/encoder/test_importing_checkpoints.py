@@ -63,6 +63,37 @@ def test_plain_pickle_of_a_call_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+class _Scripted(torch.nn.Module):
+    """Writes a file when TorchScript loads it."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        self.target = target
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return given
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[str, bool]:
+        return (self.target, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        self.target, self.training = state
+        torch.save(torch.zeros(1), state[0])
+
+
+def test_torchscript_archive_is_refused_and_not_run(tmp_path: Path) -> None:
+    target = tmp_path / "ran"
+    torch.jit.script(_Scripted(str(target))).save(str(tmp_path / "bad.dnn"))
+    target.unlink(missing_ok=True)
+    with pytest.raises(ModelError, match="refused: it is a TorchScript archive"):
+        load_pickled(tmp_path / "bad.dnn")
+    assert not target.exists()
+    torch.jit.load(str(tmp_path / "bad.dnn"))
+    assert target.exists(), "the archive would have run"
+
+
 @pytest.mark.parametrize("content", [b"", b"no pickle at all", b"PK\x03\x04 half a zip"])
 def test_broken_file_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "broken.model").write_bytes(content)

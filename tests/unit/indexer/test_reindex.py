@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,17 @@ from fabricated_vectors import WordEncoder
 from drdecr.collections.directory import DataDirectory
 from drdecr.collections.files import try_lock
 from drdecr.collections.records import BuildRecord, Mode
-from drdecr.collections.uploads import UploadWriter, parse_delete, parse_put, staged_uploads
-from drdecr.errors import SnapshotBusyError, SnapshotError, UnknownNameError
+from drdecr.collections.uploads import (
+    Operation,
+    UploadWriter,
+    parse_delete,
+    parse_put,
+    read_upload,
+    staged_uploads,
+)
+from drdecr.errors import SnapshotBusyError, SnapshotCorruptError, SnapshotError, UnknownNameError
 from drdecr.index import Snapshot
+from indexer import reindex
 from indexer.reindex import Task, build_next, publish, unfinished
 
 TEXTS = {f"p{i}": f"word{i} word{i + 1} all things" for i in range(40)}
@@ -253,3 +261,42 @@ def test_index_dropped_meanwhile(directory: DataDirectory, encoder: WordEncoder)
     directory.delete_index("docs")
     with pytest.raises(UnknownNameError):
         publish(directory, task)
+
+
+def test_index_dropped_while_its_uploads_are_read_leaves_its_name_free(
+    directory: DataDirectory, encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    stage(directory, TEXTS)
+
+    def dropping(*of: object) -> Iterator[Operation]:
+        yield from read_upload(directory, "docs", 1)
+        directory.delete_index("docs")
+
+    monkeypatch.setattr(reindex, "read_upload", dropping)
+    with pytest.raises(OSError, match="docs"):
+        build_next(directory, Task("one", "docs", "incremental"), encoder)
+    with pytest.raises(UnknownNameError):
+        build_next(directory, Task("one", "docs", "incremental"), encoder)
+    assert directory.create_index("docs").bits == 16
+
+
+def test_damage_is_not_written_again_for_another_student(directory: DataDirectory, encoder: WordEncoder):
+    stage(directory, TEXTS)
+    run(directory, encoder, "one")
+    file = max((newest(directory) / "segments").rglob("*"), key=lambda path: path.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(SnapshotCorruptError):
+        build_next(directory, Task("two", "docs", "incremental"), WordEncoder(24, 8, "others"))
+
+
+def test_what_killed_processes_left_of_versions_and_indexes_is_swept(directory: DataDirectory, encoder: WordEncoder):
+    left = [directory.path("docs") / "versions" / ".000009.left", directory.path("docs").parent / ".docs.left"]
+    for path in left:
+        (path / "segments").mkdir(parents=True)
+    stage(directory, TEXTS)
+    run(directory, encoder, "one")
+    assert not left[0].exists()
+    directory.delete_index("docs")
+    assert not left[1].exists()
