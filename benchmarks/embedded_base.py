@@ -4,7 +4,7 @@ With `--bridge-shares`, also what the bridge is worth: the untrained student's b
 (training/transfer/bridge.py), is scaled to others.
 
 The data directory holds `passages.jsonl.gz` (or `.jsonl`), `queries.LANG.tsv` and `qrels.trec`. Scores are success@1
-and success@10, by exact ranking; `both + sentence` is the untrained student of DESIGN decision 5 at full width. The
+and success@10, by exact ranking; `both + sentence` is the untrained student at full width. The
 rows above the student's have no query weights and no length prior; the student is also ranked without either.
 
 Example: python benchmarks/embedded_base.py --student run/models/base --teacher run/models/teacher --data dev

@@ -10,7 +10,7 @@ It starts `drdecr serve` on a student and a snapshot and offers, from this proce
 Latency counts from the moment at which a search was due, so a slow service cannot hide behind a waiting client.
 Before that, another process runs the engine alone (encode, search, fetch) on as many threads: the bare rate. On a
 machine that others use too, compare the processor times of a query, `bare_cpu_ms` and `peak_cpu_ms`.
-Queries are drawn without repeats while there are enough of them; what the cache of encoded queries found is reported.
+The service runs without its cache of encoded queries. Queries are drawn without repeats while there are enough.
 
 Example: python benchmarks/http_load.py --student student --snapshot snapshot --queries queries/ja.test.tsv
     --require benchmarks/http_load.yaml
@@ -195,10 +195,6 @@ async def load(address: str, texts: list[str], options: argparse.Namespace) -> d
         figures[f"{phase}_refused"] = phases[phase].statuses["429"]
     grown_bytes = await client.metric("process_resident_memory_bytes") - began_bytes
     figures["grown_mib"] = round(grown_bytes / 2**20, 1)
-    found, missed = [
-        await client.metric(f'drdecr_query_cache_total{{outcome="{outcome}"}}') for outcome in ("hit", "miss")
-    ]
-    figures["cache_hit_rate"] = round(found / max(1.0, found + missed), 3)
     return figures
 
 

@@ -124,7 +124,7 @@ def encode(encoder: StagedEncoder, texts: Sequence[str], kind: Kind, watch: Stop
 
 
 def maxsim(query: Encoded, passages: Encoded, sentence_weight: float) -> NDArray[np.float32]:
-    """Score each passage against one query (DESIGN.md, decision 1). Returns float32 (passages,)."""
+    """Score each passage against one query by the student's relevance. Returns float32 (passages,)."""
     scores = np.zeros(len(passages), dtype=np.float32)
     if not len(query.vectors):
         return scores

@@ -76,8 +76,7 @@ def literal_alignment(student: Tensor, teacher: Tensor) -> Tensor:
         row, column = flat // length, flat % length
         # The teacher token in `row` goes to position `column`; the one that was there takes its place.
         for table in (distance, order):
-            first, second = table[texts, row].clone(), table[texts, column].clone()
-            table[texts, row], table[texts, column] = second, first
+            table[texts, row], table[texts, column] = table[texts, column], table[texts, row]
         distance[texts, column] = _TAKEN
         distance[texts, :, column] = _TAKEN
     return order

@@ -23,8 +23,8 @@ from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 from transformers.integrations import TensorBoardCallback
 
 from drdecr.encoder.settings import SETTINGS_FILE
-from drdecr.encoder.torch_runtime import TASKS, load_model
-from drdecr.errors import ResourceError, UsageError
+from drdecr.encoder.torch_runtime import TASKS, fast_tokenizer, load_model
+from drdecr.errors import ModelError, ResourceError, UsageError
 from training.batches import InOrder, InSteps
 from training.checkpoints import MarksCheckpoints, last_whole_checkpoint, write_json
 from training.progress import StageProgress
@@ -91,6 +91,19 @@ def open_student(run: StageRun) -> MultiVectorEncoder:
     return model
 
 
+def require_one_tokenizer(run: StageRun, model: MultiVectorEncoder, teacher: MultiVectorEncoder, named: Path) -> None:
+    """Raise ModelError where a teacher that is given the student's token ids would read another text."""
+    if _vocabulary(model) != _vocabulary(teacher):
+        raise ModelError(
+            f"stage {run.stage.name}: student and teacher must share one tokenizer, {named} has another; "
+            "take such a teacher, or one whose scores are stored"
+        )
+
+
+def _vocabulary(model: MultiVectorEncoder) -> dict[str, int]:
+    return dict(fast_tokenizer(model).get_vocab(with_added_tokens=True))
+
+
 def fit(
     run: StageRun,
     model: MultiVectorEncoder,
@@ -143,8 +156,16 @@ def finish(run: StageRun, model: MultiVectorEncoder, steps: int, history: list[d
 
 
 def planned_steps(run: StageRun, seconds_a_step: Callable[[], float]) -> int:
-    """Return the number of steps, chosen once and kept in plan.json; a step is timed only for a stage in minutes."""
+    """Return the number of steps, chosen once and kept in plan.json; a step is timed only for a stage in minutes.
+
+    Raises: UsageError for a stage in minutes of several processes, of which only one would be in the collectives.
+    """
     plan = run.folder / "plan.json"
+    if run.stage.steps is None and processes() > 1 and not plan.is_file():
+        raise UsageError(
+            f"stage {run.stage.name}: {processes()} processes cannot time a step together; "
+            "give `steps`, not `minutes`"
+        )
 
     def write() -> None:
         if plan.is_file():

@@ -1,4 +1,4 @@
-"""What the released code does to a text's tokens, point by point (METHOD: the authors' code, both generations)."""
+"""What the released code does to a text's tokens, point by point (the authors' code, both generations)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from drdecr.encoder.torch_runtime import load_model
 from drdecr.errors import ModelError
 from training.candidates.collator import CandidateCollator, TextInputs
 from training.candidates.lists import Candidates, GivenLists
-from training.fit import StageRun, finish, fit, open_student, planned_steps
+from training.fit import StageRun, finish, fit, open_student, planned_steps, require_one_tokenizer
 from training.literal import LiteralInputs
 from training.losses.literal import LiteralTokenKD
 from training.precision import mixed
@@ -34,8 +34,7 @@ def run_literal(run: StageRun, parallel: Mapping[str, list[Row]], teacher: Path)
     run.folder.mkdir(parents=True, exist_ok=True)
     model = open_student(run)
     taught_by = load_model(teacher, device=str(model.device))
-    if model.tokenizer.get_vocab() != taught_by.tokenizer.get_vocab():
-        raise ModelError(f"stage {stage.name}: literal token KD needs one tokenizer; {teacher} has another")
+    require_one_tokenizer(run, model, taught_by, teacher)
     if model.get_embedding_dimension() != taught_by.get_embedding_dimension():
         raise ModelError(f"stage {stage.name}: literal token KD needs one width; {teacher} has another")
     texts = TextInputs(
@@ -68,5 +67,5 @@ def run_literal(run: StageRun, parallel: Mapping[str, list[Row]], teacher: Path)
     steps = planned_steps(run, seconds_a_step)
     collator = collator_of(steps)
     history = fit(run, model, loss, Dataset.from_dict({"row": range(len(collator.lists))}), steps, collator=collator)
-    interpolate(model, load_model(run.student, device=None), stage.interpolate)
+    interpolate(model, run.student, stage.interpolate)
     return finish(run, model, steps, history)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from training.candidates.lists import CandidateLists, random_lists
 from training.candidates.mining import mine_lists
 from training.candidates.published import open_lists
 from training.candidates.scores import CrossEncoderScorer, Scorer, TeacherScorer, stored_scores
-from training.fit import StageRun, finish, first_alone, fit, open_student, planned_steps
+from training.fit import StageRun, finish, first_alone, fit, open_student, planned_steps, require_one_tokenizer
 from training.literal import LiteralInputs
 from training.losses.ranking import RankingLoss
 from training.precision import mixed
@@ -38,13 +38,17 @@ _CALIBRATION_STEPS = 4
 
 @dataclass(frozen=True)
 class RankingInputs:
-    """What a ranking stage learns from. `labelled` and `parallel` are rows by set and language."""
+    """What a ranking stage learns from. `labelled` and `parallel` are rows by set and language.
+
+    `longest_passage` is what the passages of `labelled` are cut to, in characters.
+    """
 
     labelled: Mapping[str, list[Row]]
     parallel: Mapping[str, list[Row]]
     cache: Path
     teacher: Path | None = None
     cross_encoder: Path | None = None
+    longest_passage: int | None = None
 
     @cached_property
     def teacher_encoder(self) -> TorchEncoder:
@@ -69,6 +73,7 @@ def run_ranking(run: StageRun, inputs: RankingInputs) -> Path:
     if stage.objective == "kl" and stage.scores == "live":
         assert inputs.teacher is not None
         live = load_model(inputs.teacher, device=str(model.device))
+        require_one_tokenizer(run, model, live, inputs.teacher)
     loss = RankingLoss(model, stage, 0.0 if settings is None else settings.sentence_weight, live)
 
     def seconds_a_step() -> float:
@@ -79,7 +84,7 @@ def run_ranking(run: StageRun, inputs: RankingInputs) -> Path:
     targets = _targets(run, inputs, lists)
     collator = CandidateCollator(texts, lists, targets, english=live is not None)
     history = fit(run, model, loss, Dataset.from_dict({"row": range(len(lists))}), steps, collator=collator)
-    interpolate(model, load_model(run.student, device=None), stage.interpolate)
+    interpolate(model, run.student, stage.interpolate)
     return finish(run, model, steps, history)
 
 
@@ -93,18 +98,18 @@ def _lists(run: StageRun, inputs: RankingInputs, steps: int) -> CandidateLists:
     rows = draw(dict(inputs.labelled if stage.rows == "labelled" else inputs.parallel), wanted, run.seed)
     if not rows:
         raise InputError(f"stage {stage.name}: no {stage.rows} rows to learn from")
+    everything = [row for some in inputs.labelled.values() for row in some]
     if stage.mine is None:
-        everything = [row.passage for some in inputs.labelled.values() for row in some]
         return random_lists(rows, everything, stage.ways, run.seed)
     with StageProgress(f"{stage.name}: mining", len({row.english for row in rows})) as bar:
-        labelled = stage.rows == "labelled"
         return mine_lists(
             rows,
             inputs.teacher_encoder,
             stage.mine,
             stage.ways,
             run.seed,
-            labelled=labelled,
+            labelled=everything if stage.rows == "labelled" else None,
+            longest=inputs.longest_passage,
             progress=bar.advance,
         )
 
@@ -148,9 +153,7 @@ def _seconds_a_step(run: StageRun, inputs: RankingInputs, texts: TextInputs, los
     """Measure real forward and backward passes, the teacher's share included; no weight changes."""
     lists = _lists(run, inputs, _CALIBRATION_STEPS)
     started = time.perf_counter()
-    calibration = RankingInputs(
-        inputs.labelled, inputs.parallel, run.folder / "calibration", inputs.teacher, inputs.cross_encoder
-    )
+    calibration = replace(inputs, cache=run.folder / "calibration")
     targets = _targets(run, calibration, lists)
     taught = (time.perf_counter() - started) / _CALIBRATION_STEPS
     shutil.rmtree(run.folder / "calibration", ignore_errors=True)

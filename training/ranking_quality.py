@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ir_measures
-import numpy as np
-from numpy.typing import NDArray
 
 from drdecr.corpus import Passage, Qrels, Query
-from drdecr.encoder.types import Encoded, Encoder
+from drdecr.encoder.types import Encoder
 from drdecr.errors import InputError
+from training.evaluation.ranking import rank_all
 
 _QUERY_WORDS = 12
 
@@ -51,27 +50,7 @@ def ndcg_at_10(encoder: Encoder, judged: JudgedTexts) -> float:
     asked = [query for query in judged.queries if judged.qrels.get(query.id)]
     if not asked or not judged.passages:
         raise InputError("none of the queries is judged, or there are no passages; quality cannot be measured")
-    passages = encoder.encode([passage.content for passage in judged.passages], "passage")
-    queries = encoder.encode([query.text for query in asked], "query")
-    ids = [passage.id for passage in judged.passages]
-    weight = encoder.spec.sentence_weight
-    run = {
-        query.id: dict(zip(ids, relevance(queries.select(i, i + 1), passages, weight).tolist(), strict=True))
-        for i, query in enumerate(asked)
-    }
+    run = rank_all(encoder, asked, judged.passages, len(judged.passages))
     qrels = {query.id: judged.qrels[query.id] for query in asked}
     measure = ir_measures.nDCG @ 10
     return float(ir_measures.calc_aggregate([measure], qrels, run)[measure])
-
-
-def relevance(query: Encoded, passages: Encoded, sentence_weight: float) -> NDArray[np.float32]:
-    """Score all passages for one query, (passages,) float32; -inf for a passage without token vectors."""
-    scores = np.full(len(passages), -np.inf, np.float32)
-    filled = np.flatnonzero(np.diff(passages.offsets))
-    if not len(filled):
-        return scores
-    products = passages.vectors @ query.vectors.T
-    scores[filled] = np.maximum.reduceat(products, passages.offsets[filled], axis=0).sum(axis=1)
-    if query.sentences is not None and passages.sentences is not None:
-        scores[filled] += sentence_weight * len(query.vectors) * (passages.sentences[filled] @ query.sentences[0])
-    return scores

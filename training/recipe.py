@@ -30,7 +30,7 @@ class ObjectiveWeights(_Part):
     """How much each objective counts, and the constants of their formulas.
 
     token_query: token KD of the foreign text against its English. token_passage: of the English text against
-    itself, which anchors the space of the passages. relevance: KL of the student's full relevance.
+    itself, which anchors the space of the passages. relevance: KL of the student's relevance, less its length prior.
     context_relevance: KL of the contextual stream's tokens alone, for a student that has one. sentence: KL of the
     sentence vectors' dot product alone, for a student that has them. projection: KL of each query token's
     cosines to the batch's passage tokens, before to after the projection; trains the projection alone.
@@ -87,7 +87,8 @@ class _Training(_Part):
 
     `start` is where the stage starts from, `teacher` whom it learns from: the name of an earlier stage, or a model as
     the recipe names them. By default a stage goes on from the one before it, with the recipe's teacher.
-    `accumulate` sums that many parts of a batch before a step: a batch of 192 in 6 parts needs the memory of 32.
+    `accumulate` sums that many parts of a batch before a step: a batch of 192 in 6 parts needs the memory of 32; the
+    candidates in a batch are then those in a part.
     `interpolate` takes that share of the way from the student before the stage to the one after it: less gained on
     the stage's data, less lost on other text (Wortsman et al. 2022, WiSE-FT).
     """
@@ -258,7 +259,7 @@ class RankingStage(_Training):
 
 
 class LiteralStage(_Training):
-    """Token KD as the released code does it (METHOD: Li et al. 2022), on parallel text.
+    """Token KD as the released code does it (Li et al. 2022), on parallel text.
 
     Teacher and student share one tokenizer; every position takes part. `query_weight` is that of the foreign side.
     """

@@ -111,7 +111,9 @@ class ReleasedDemo(DemoDirectory):
             shutil.rmtree(one, ignore_errors=True)
         (self.workdir / "report.json").unlink(missing_ok=True)
         # Before the copy: a student without the mark is somebody else's.
-        mark.write_text(json.dumps({"fingerprint": fingerprint}) + "\n")
+        partial_mark = mark.with_suffix(".partial")
+        partial_mark.write_text(json.dumps({"fingerprint": fingerprint}) + "\n")
+        partial_mark.replace(mark)
         copy = self.workdir / "student.partial"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.released, copy)

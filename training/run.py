@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.errors import ModelError, UsageError
 from training.allocator import keep_freed_memory
@@ -54,8 +56,6 @@ def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = la
     # The processes of a parallel training share the directory: the first one claims it.
     first_alone(lambda: claim(recipe, out, resume=resume))
     if recipe.threads is not None:
-        import torch
-
         torch.set_num_threads(recipe.threads)
     rows = _read_rows(recipe)
     models = Models(recipe, out / "models", rows.parallel, say)
@@ -64,9 +64,12 @@ def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = la
     recipes_teacher = models.teacher(recipe.teacher) if asks_recipes_teacher(recipe) else None
     stages = {stage.name for stage in recipe.stages}
     for stage in recipe.stages:
-        for named in (stage.start, stage.teacher):
-            if named is not None and named not in stages:
-                models.student(named)
+        if stage.start is not None and stage.start not in stages:
+            models.student(stage.start)
+        if stage.teacher is not None and stage.teacher not in stages:
+            models.teacher(stage.teacher)
+        if isinstance(stage, RankingStage) and stage.cross_encoder is not None:
+            models.directory(stage.cross_encoder)
     last = ""
     for number, stage in enumerate(recipe.stages, start=1):
         say(f"stage {stage.name}")
@@ -122,7 +125,8 @@ def _train(run: StageRun, stage: AnyStage, rows: Rows, models: Models, teacher: 
         return run.product
     if isinstance(stage, RankingStage):
         judge = None if stage.cross_encoder is None else models.directory(stage.cross_encoder)
-        return run_ranking(run, RankingInputs(rows.labelled, rows.parallel, cache, teacher, judge))
+        longest = models.recipe.longest_passage
+        return run_ranking(run, RankingInputs(rows.labelled, rows.parallel, cache, teacher, judge, longest))
     assert teacher is not None
     if isinstance(stage, LiteralStage):
         return run_literal(run, rows.parallel, teacher)

@@ -23,6 +23,7 @@ from drdecr.encoder.two_stream import TwoStreamEncoder
 from drdecr.encoder.types import Encoder
 from drdecr.errors import InputError
 from training.batches import order_alike
+from training.candidates.collator import TextInputs
 from training.fit import StageRun, finish, first_alone, fit, open_student, planned_steps
 from training.losses.distillation import DistillationLoss
 from training.precision import mixed
@@ -94,7 +95,7 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
     # The loss over a batch has a meaning only over a whole one.
     validates = len(held_back) >= stage.batch_size
     history = fit(run, model, loss, data, steps, validation=_dataset(held_back, numbers) if validates else None)
-    interpolate(model, load_model(inputs.student, device=None), stage.interpolate)
+    interpolate(model, inputs.student, stage.interpolate)
     if stage.refit_projection:
         shown = [row for some in rows.values() for row in some[:_REFIT_ROWS]]
         with mixed(bfloat16=inputs.bfloat16):
@@ -119,10 +120,11 @@ def _compute(stage: Stage, inputs: StageInputs, numbers: Mapping[str, int], fold
 
 
 @torch.no_grad()
-def interpolate(model: MultiVectorEncoder, before: MultiVectorEncoder, share: float) -> None:
-    """Put each parameter at `share` of the way from what it was before the stage to what it is now."""
+def interpolate(model: MultiVectorEncoder, before: Path, share: float) -> None:
+    """Put each parameter at `share` of the way from what it was in the student `before` to what it is now."""
     if share < 1:
-        for now, then in zip(model.parameters(), before.parameters(), strict=True):
+        started_from = load_model(before, device=None)
+        for now, then in zip(model.parameters(), started_from.parameters(), strict=True):
             now.copy_(torch.lerp(then.to(now.device), now, share))
 
 
@@ -205,26 +207,25 @@ def _seconds_a_step(
     optimizer = torch.optim.AdamW([p for p in trial.parameters() if p.requires_grad], lr=1e-9, fused=True)
     trial.train()
     elapsed: list[float] = []
+    size = stage.batch_size // stage.accumulate
     for dataset in (_dataset(some, numbers) for some in rows.values()):
-        for first in range(0, min(len(dataset), CALIBRATION_STEPS * stage.batch_size), stage.batch_size):
+        for first in range(0, min(len(dataset), CALIBRATION_STEPS * size), size):
             started = time.perf_counter()
             with mixed(bfloat16=inputs.bfloat16):
-                terms = _terms(trial, loss, dataset[first : first + stage.batch_size], stage)
+                terms = _terms(trial, loss, dataset[first : first + size], stage)
             optimizer.zero_grad()
             sum(terms.values()).backward()
             optimizer.step()
             elapsed.append(time.perf_counter() - started)
     shutil.rmtree(folder / "calibration", ignore_errors=True)
     # The first step pays for warming up.
-    return sum(elapsed[1:]) / max(len(elapsed) - 1, 1) + taught
+    return sum(elapsed[1:]) / max(len(elapsed) - 1, 1) * stage.accumulate + taught
 
 
 def _terms(model: MultiVectorEncoder, loss: nn.Module, batch: Mapping[str, Any], stage: Stage) -> dict[str, Any]:
     device = model.device
-    sides: Sequence[dict[str, Any]] = [
-        model.preprocess(batch["query"], task="query", max_length=stage.query_tokens),
-        model.preprocess(batch["passage"], task="document", max_length=stage.passage_tokens),
-    ]
+    read = TextInputs(model, stage.query_tokens, stage.passage_tokens)
+    sides: Sequence[dict[str, Any]] = [read(batch["query"], "query"), read(batch["passage"], "passage")]
     sides = [
         {key: value.to(device) if hasattr(value, "to") else value for key, value in one.items()} for one in sides
     ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drdecr.encoder.types import Encoder, Progress
+from training.checkpoints import write_json
 
 _TEXTS_AT_ONCE = 1024
 
@@ -62,7 +63,7 @@ class TeacherVectors:
         done = folder / "done.json"
         if not done.is_file() or json.loads(done.read_text()) != {"key": key}:
             _write(teacher, texts, folder, progress)
-            done.write_text(json.dumps({"key": key}))
+            write_json(done, {"key": key})
         offsets = np.load(folder / "offsets.npy")
         shape = (int(offsets[-1]), teacher.spec.dim)
         vectors = (

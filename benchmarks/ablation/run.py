@@ -260,6 +260,13 @@ def main() -> int:
     options = parser.parse_args()
     settings = yaml.safe_load(options.settings.read_text(encoding="utf-8"))
     options.work.mkdir(parents=True, exist_ok=True)
+    # What is kept there belongs to its settings; what is expected of it may change.
+    begun = options.work / "settings.json"
+    measured = {key: value for key, value in settings.items() if key != "expect"}
+    if not begun.is_file():
+        write_json(begun, measured)
+    elif json.loads(begun.read_text()) != json.loads(json.dumps(measured)):
+        parser.error(f"{options.work} was begun with other settings (see {begun}); name another --work")
     kept = measure(prepare(settings, options.work), options.work / "values.json")
     summary = summarise(kept, settings)
     write_json(options.out or options.work / "results.json", summary)

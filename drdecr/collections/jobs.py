@@ -144,7 +144,10 @@ class Jobs:
         return _job(found[0])
 
     def jobs(self, *, index: str | None = None, limit: int = 100, offset: int = 0) -> list[Job]:
-        """Return jobs, the newest first; of one index only, if it is named."""
+        """Return jobs, the newest first; of one index only, if it is named.
+
+        Beside an index whose name differs only in capitals, a SQLite database gives fewer than `limit`.
+        """
         if index is not None and not NAME.fullmatch(index):
             return []
         prefix = None if index is None else f"{index}~"
@@ -152,7 +155,8 @@ class Jobs:
             found = self._client.list_workflows(
                 name=WORKFLOW, workflow_id_prefix=prefix, limit=limit, offset=offset, sort_desc=True
             )
-        return [_job(status) for status in found]
+        # LIKE ignores case in SQLite.
+        return [_job(status) for status in found if prefix is None or status.workflow_id.startswith(prefix)]
 
     def running(self) -> list[Job]:
         """Return the jobs that a worker has begun and not ended."""

@@ -20,7 +20,9 @@ class LengthPrior(BaseModel):
     offset spares short texts, whose lengths differ by their nature.
 
     It lies in the last dimension of the sentence vectors, so that index and formula need not know: a passage's holds
-    the penalty over the sentence weight, a query's holds 1, and the dot product adds it to the score.
+    the penalty over the sentence weight, at most 0.5 of either sign, a query's holds 1, and the dot product adds it
+    to the score. What the model itself has in that dimension is dropped, and the rest of a passage's vector scaled
+    so that its length stays 1.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from drdecr.encoder.batching import encode_tokens
+from drdecr.encoder.query_weights import QueryWeights
 from drdecr.encoder.settings import Expansion, StudentSettings, fingerprint_student, read_settings
 from drdecr.encoder.text_tokens import TextTokenizer, TextTokens
 from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
@@ -246,6 +247,7 @@ def derive_settings(model: MultiVectorEncoder, name: str) -> StudentSettings:
         query_expansion=expansion,
         query_skip=skip["query"],
         passage_skip=skip["document"],
+        query_weights=any(isinstance(module, QueryWeights) for module in model),
         pad_id=pad_id or 0,
         unknown_id=getattr(tokenizer, "unk_token_id", None),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,16 +54,22 @@ def english_of(row: Candidates) -> str:
     return row.english
 
 
-def random_lists(rows: Sequence[Row], passages: Sequence[str], ways: int, seed: int) -> GivenLists:
-    """Give each labelled row `ways` - 1 random passages that do not answer its query.
+def answers_of(labelled: Iterable[Row]) -> dict[str, set[str]]:
+    """Return all that answers each English query."""
+    answers: dict[str, set[str]] = {}
+    for row in labelled:
+        answers.setdefault(row.english, set()).add(row.passage)
+    return answers
+
+
+def random_lists(rows: Sequence[Row], labelled: Sequence[Row], ways: int, seed: int) -> GivenLists:
+    """Give each row `ways` - 1 random passages, of all `labelled` rows, that do not answer its query.
 
     Raises: InputError where the collection is too small for that.
     """
     chance = random.Random(seed)
-    answers: dict[str, set[str]] = {}
-    for row in rows:
-        answers.setdefault(row.english, set()).add(row.passage)
-    pool = list(dict.fromkeys(passages))
+    answers = answers_of(labelled)
+    pool = list(dict.fromkeys(row.passage for row in labelled))
     most = max((len(some) for some in answers.values()), default=0)
     if len(pool) - most < ways - 1:
         raise InputError(f"{len(pool)} training passages are too few for lists of {ways}; lower `ways`")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from drdecr.encoder.types import Encoder, Progress
 from drdecr.errors import InputError
 from drdecr.index.snapshot import Snapshot
-from training.candidates.lists import Candidates, GivenLists
+from training.candidates.lists import Candidates, GivenLists, answers_of
 from training.candidates.scores import TeacherScorer
 from training.recipe import Mining
 from training.rows import Row
@@ -26,27 +26,30 @@ def mine_lists(
     ways: int,
     seed: int,
     *,
-    labelled: bool,
+    labelled: Sequence[Row] | None,
+    longest: int | None = None,
     progress: Progress | None = None,
 ) -> GivenLists:
     """Give each row `ways` passages of the snapshot.
 
-    A labelled row keeps its relevant passage first; hits that answer the same query, or that the teacher scores
-    almost as high as the relevant passage, are left out (see `Mining`). A row of parallel text gets its best hit and
-    some of the others. Where hits are too few, hits of other queries fill the list.
+    With `labelled`, all labelled rows that there are, `rows` are some of them. Such a row keeps its relevant passage
+    first; hits that answer the same query, or that the teacher scores almost as high as the relevant passage, are
+    left out (see `Mining`). A row of parallel text gets its best hit and some of the others. Where hits are too few,
+    hits of other queries fill the list.
+
+    Passages are cut to `longest` characters, as those of labelled rows were: else a hit is not known for the answer
+    that it is.
 
     Raises: InputError where even those are too few; ModelMismatchError where the teacher did not build the snapshot.
     """
     chance = random.Random(seed)
-    hits = _search(sorted({row.english for row in rows}), teacher, mining, progress)
+    hits = _search(sorted({row.english for row in rows}), teacher, mining, longest, progress)
     pool = sorted({text for found in hits.values() for text, _ in found})
-    answers: dict[str, set[str]] = {}
-    for row in rows:
-        answers.setdefault(row.english, set()).add(row.passage)
-    relevant = _relevant_scores(rows, hits, teacher) if labelled else {}
+    answers = answers_of(labelled or ())
+    relevant = {} if labelled is None else _relevant_scores(rows, hits, teacher)
     lists = []
     for row in rows:
-        if labelled:
+        if labelled is not None:
             first = row.passage
             limit = mining.keep_below * relevant[row.english, row.passage]
             others = [
@@ -68,7 +71,9 @@ def mine_lists(
     return GivenLists(lists)
 
 
-def _search(queries: Sequence[str], teacher: Encoder, mining: Mining, progress: Progress | None) -> dict[str, Hits]:
+def _search(
+    queries: Sequence[str], teacher: Encoder, mining: Mining, longest: int | None, progress: Progress | None
+) -> dict[str, Hits]:
     found: dict[str, Hits] = {}
     with Snapshot.open(mining.snapshot) as snapshot:
         snapshot.require(teacher.spec)
@@ -77,7 +82,7 @@ def _search(queries: Sequence[str], teacher: Encoder, mining: Mining, progress: 
             results = snapshot.search(teacher.encode(some, "query"), mining.depth)
             texts = snapshot.passages(sorted({hit.id for hits in results for hit in hits}))
             for query, hits in zip(some, results, strict=True):
-                found[query] = [(texts[hit.id].content, hit.score) for hit in hits]
+                found[query] = [(texts[hit.id].content[:longest], hit.score) for hit in hits]
             if progress is not None:
                 progress(len(some))
     return found

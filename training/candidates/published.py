@@ -21,7 +21,8 @@ from training.recipe import Lists
 def open_lists(lists: Lists, ways: int, rows: int, seed: int) -> CandidateLists:
     """Open the first `rows` lists of a file, in its order; a file with fewer is gone through again.
 
-    Of a longer list, the first passage is kept and `ways` - 1 of the others drawn, by seed.
+    Of a longer list of ids, the first passage is kept and `ways` - 1 of the others drawn, by seed; of a longer list
+    of texts the first `ways` are taken.
 
     Raises: InputError that names the file and line of a list that is too short, or of an id without a text.
     """

@@ -87,8 +87,8 @@ def _write(
     exact_folder.mkdir()
     exact_file, graph = exact_folder / FILES["fp32"], folder / FILES["int8"]
     _export_graph(reference, exact_file)
-    for at in (folder, exact_folder):
-        _write_tokenizer(fast_tokenizer(reference.model), at / TOKENIZER_FILE, judged)
+    _write_tokenizer(fast_tokenizer(reference.model), folder / TOKENIZER_FILE, judged)
+    shutil.copyfile(folder / TOKENIZER_FILE, exact_folder / TOKENIZER_FILE)
     exact_manifest = OnnxManifest(
         **reference.settings.model_dump(),
         fingerprint=reference.spec.fingerprint,

@@ -29,9 +29,7 @@ _TURNED = "_Transposed"
 _LOOKUPS = ("Gather", "GatherND")
 
 
-def shrink_tables(
-    model: onnx.ModelProto, *, bytes_width: int = WIDTH_OF_BYTES, floats_width: int = WIDTH_OF_FLOATS
-) -> None:
+def shrink_tables(model: onnx.ModelProto) -> None:
     """Replace each table that rows are looked up in; only the rows that a text needs are ever decoded."""
     tables = {
         tensor.name: numpy_helper.to_array(tensor)
@@ -47,7 +45,7 @@ def shrink_tables(
         if table.dtype == np.int32:
             _narrow(model.graph, name, table)
         elif table.dtype in (np.float32, np.uint8):
-            wanted = 1 if table.shape[1] < _NARROW else bytes_width if table.dtype == np.uint8 else floats_width
+            wanted = 1 if table.shape[1] < _NARROW else WIDTH_OF_BYTES if table.dtype == np.uint8 else WIDTH_OF_FLOATS
             width = next(width for width in range(wanted, 0, -1) if table.shape[1] % width == 0)
             _code(model.graph, name, product_codes(table, width))
 

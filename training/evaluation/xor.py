@@ -1,6 +1,6 @@
 """The metric of XOR-TyDi's retrieval task: is an answer within the first 2,000 or 5,000 tokens that were retrieved?
 
-R@2kt and R@5kt do what the task's published script does (METHOD: AkariAsai/XORQA, eval_xor_retrieve), faults
+R@2kt and R@5kt do what the task's published script does (AkariAsai/XORQA, eval_xor_retrieve), faults
 included, so that figures compare with published ones:
 
 - answers that are exactly "yes" or "no" are dropped, and so are questions that have no other answer;

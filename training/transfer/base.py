@@ -28,7 +28,7 @@ from training.transfer.projection import fit_projection
 from training.transfer.query_weights import fit_query_weights
 from training.transfer.vocabulary import Neighbours, Piece, read_marked, read_wordpiece, transfer
 
-# Untrained, the mean token score and the sentence vectors' dot product weigh the same (DESIGN.md, decision 5).
+# Untrained, the mean token score and the sentence vectors' dot product weigh the same.
 SENTENCE_WEIGHT = 1.0
 # On development questions over Wikipedia .022 of Recall@1 and .005 of Recall@10; on texts of a dozen tokens it costs
 # less than .01 of the former.

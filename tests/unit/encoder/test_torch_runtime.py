@@ -114,6 +114,10 @@ def test_plain_student_gives_sentence_transformers_vectors(plain: TorchEncoder) 
     assert len(ours_q.tokens_of(1)) == len(ours_p.tokens_of(1)) + 1
 
 
+def test_query_weights_of_a_student_without_settings_are_those_of_its_module(two_stream_student: Path) -> None:
+    assert derive_settings(load_model(two_stream_student), "bare").query_weights
+
+
 def test_prompt_that_runs_into_the_text_is_refused(plain_student: Path) -> None:
     model = MultiVectorEncoder(str(plain_student), device="cpu", prompts={"query": "what"})
     with pytest.raises(ModelError, match="runs together"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,18 @@ def test_upload_may_be_longer_than_other_bodies_but_not_endless(client, director
         assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
     assert client.post("/v1/indexes", json={"name": "x" * 5_000}).status_code == 413
     assert staged_uploads(directory, "docs") == [1]
+
+
+def test_upload_onto_a_full_disk_is_refused_and_stages_nothing(client, directory, monkeypatch):
+    def full(*of):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        answer = stage(client, b'{"id": "a", "text": "one"}\n')
+    assert (answer.status_code, answer.json()["code"]) == (507, "storage_failed")
+    assert staged_uploads(directory, "docs") == []
+    assert stage(client, b'{"id": "a", "text": "one"}\n').status_code == 202
 
 
 @pytest.mark.parametrize(

@@ -103,13 +103,14 @@ def test_lines_are_read_by_number(tmp_path: Path) -> None:
 
 
 def test_random_candidates_never_answer_the_query() -> None:
-    rows = [Row("q", "e", f"p{at}") for at in range(3)] + [Row("other", "f", "p3")]
-    lists = random_lists(rows, [f"p{at}" for at in range(6)], 3, seed=0)
-    for row in lists.rows[:3]:
-        assert row.passages[0] in ("p0", "p1", "p2")
+    labelled = [Row("q", "e", f"p{at}") for at in range(3)] + [Row("other", "f", f"p{at}") for at in (3, 4, 5)]
+    # One of the answers of "e" was not drawn: it still answers.
+    lists = random_lists(labelled[:2], labelled, 3, seed=0)
+    for row, answer in zip(lists.rows, ("p0", "p1"), strict=True):
+        assert row.passages[0] == answer
         assert set(row.passages[1:]) <= {"p3", "p4", "p5"} and len(set(row.passages)) == 3
     with pytest.raises(InputError, match="too few for lists of 5"):
-        random_lists(rows, [f"p{at}" for at in range(6)], 5, seed=0)
+        random_lists(labelled[:2], labelled, 5, seed=0)
 
 
 LISTS = GivenLists(

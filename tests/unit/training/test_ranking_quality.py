@@ -10,27 +10,7 @@ import pytest
 from drdecr.corpus import Passage, Query
 from drdecr.encoder.load import load_encoder
 from drdecr.errors import InputError
-from training.ranking_quality import JudgedTexts, ndcg_at_10, relevance
-
-PASSAGES = ["one two", "", "three", "three four five"]
-
-
-def test_relevance_is_maxsim_plus_the_weighted_sentence_product(tiny_student: Path) -> None:
-    encoder = load_encoder(tiny_student, threads=1)
-    query, passages = encoder.encode(["two three"], "query"), encoder.encode(PASSAGES, "passage")
-    assert query.sentences is not None and passages.sentences is not None
-    scores = relevance(query, passages, 0.5)
-    for text in (0, 2, 3):
-        maxsim = sum(max(float(a @ b) for b in passages.tokens_of(text)) for a in query.vectors)
-        sentences = 0.5 * len(query.vectors) * float(query.sentences[0] @ passages.sentences[text])
-        assert scores[text] == pytest.approx(maxsim + sentences, abs=1e-4)
-    assert scores[1] == -np.inf
-
-
-def test_collection_of_empty_passages_scores_nothing(tiny_student: Path) -> None:
-    encoder = load_encoder(tiny_student, threads=1)
-    scores = relevance(encoder.encode(["a"], "query"), encoder.encode(["", " "], "passage"), 0.5)
-    assert scores.tolist() == [-np.inf, -np.inf]
+from training.ranking_quality import JudgedTexts, ndcg_at_10
 
 
 def test_ndcg_counts_only_judged_queries(tiny_student: Path) -> None:

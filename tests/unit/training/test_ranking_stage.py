@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from drdecr.encoder.torch_runtime import TorchEncoder
-from drdecr.errors import InputError, ResourceError
+from drdecr.errors import InputError, ModelError, ResourceError, UsageError
 from indexer.build import build
-from training.fit import StageRun, naming_full_memory
+from training.fit import StageRun, naming_full_memory, planned_steps
 from training.fresh import make_student
 from training.literal_stage import run_literal
 from training.losses.ranking import RankingLoss
@@ -178,6 +178,22 @@ def test_stage_in_minutes_is_timed_once(two_stream_student: Path, inputs: Rankin
     plan = json.loads((tmp_path / "1-a" / "plan.json").read_text())
     assert plan["steps"] >= 10 and plan["seconds_a_step"] > 0
     assert not (tmp_path / "1-a" / "calibration").exists()
+
+
+def test_stage_in_minutes_is_refused_in_several_processes(
+    two_stream_student: Path, inputs: RankingInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    (tmp_path / "1-a").mkdir()
+    run = run_of(stage(objective="kl", steps=None, minutes=1), two_stream_student, tmp_path / "1-a")
+    with pytest.raises(UsageError, match=r"stage a: 2 processes .*give `steps`, not `minutes`"):
+        planned_steps(run, lambda: 1.0)
+
+
+def test_live_teacher_with_another_tokenizer_is_refused(inputs: RankingInputs, tmp_path: Path) -> None:
+    student = make_student(make_encoder(tmp_path / "xlmr"), tmp_path / "student", dim=8, seed=0)
+    with pytest.raises(ModelError, match=r"stage a: student and teacher must share one tokenizer.*stored"):
+        run_ranking(run_of(stage(objective="kl", scores="live"), student, tmp_path / "1-a"), inputs)
 
 
 def test_stage_without_rows_is_refused(two_stream_student: Path, inputs: RankingInputs, tmp_path: Path) -> None:
