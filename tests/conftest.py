@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 from fabricated_student import make_student
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, and let the programs under test hear it, where the shell that began the tests had it ignored.
+
+    A shell does that to what it runs in the background, and what ignores a signal bequeaths that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
