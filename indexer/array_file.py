@@ -38,11 +38,12 @@ class ArrayWriter:
 
 
 class GrowingArrayWriter:
-    """Writes a one-dimensional .npy file whose length is known at its end."""
+    """Writes an .npy file of rows, whose number is known at its end."""
 
     _HEADER_BYTES = 128
 
-    def __init__(self, path: Path, dtype: DTypeLike) -> None:
+    def __init__(self, path: Path, dtype: DTypeLike, row: tuple[int, ...] = ()) -> None:
+        self._row = row
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self.rows = 0
         self._file = path.open("wb")
@@ -59,11 +60,13 @@ class GrowingArrayWriter:
 
     def append(self, rows: NDArray[Any]) -> None:
         """Write the next rows."""
+        if rows.shape[1:] != self._row:
+            raise ValueError(f"rows of shape {rows.shape} do not fit rows of {self._row}")
         self.rows += len(rows)
         self._file.write(np.ascontiguousarray(rows, dtype=self._dtype).data.cast("B") if rows.size else b"")
 
     def _header(self) -> bytes:
-        described = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.rows,)}
+        described = {"descr": self._dtype.str, "fortran_order": False, "shape": (self.rows, *self._row)}
         room = self._HEADER_BYTES - 10
         text = repr(described).ljust(room - 1) + "\n"
         return b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + text.encode("ascii")

@@ -24,7 +24,7 @@ FIRST_QUANTIZER = "quantizers/000001"
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build did. `without_tokens` passages can never be found; `truncated` ones were cut at the limit."""
+    """What a build did. `without_tokens` passages can never be found; the ends of `truncated` ones are not in it."""
 
     out: str
     version: str

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import click
 
+from drdecr.encoder.windows import MAX_WINDOWS
 from drdecr.errors import InputError, UsageError
 from drdecr.index.codec import BITS
 from indexer.change import ChangeReport, add, add_vectors, delete, rollback
@@ -197,7 +198,10 @@ def print_losses(report: Losses) -> None:
     if report.without_tokens:
         click.echo(f"{report.without_tokens} passages have no token vectors and can never be found", err=True)
     if report.truncated:
-        click.echo(f"{report.truncated} passages were longer than the student reads and were cut", err=True)
+        click.echo(
+            f"{report.truncated} passages have more than {MAX_WINDOWS} windows; their ends are not in the index",
+            err=True,
+        )
 
 
 def _read_ids(path: Path) -> list[str]:

@@ -8,7 +8,18 @@ from pathlib import Path, PurePosixPath
 from drdecr.errors import SnapshotCorruptError, SnapshotError
 from drdecr.index.manifest import Manifest, read_manifest
 from drdecr.index.quantizer import QUANTIZER
-from drdecr.index.segment import CELLS, CODES, LISTS, OFFSETS, PASSAGES, POSTINGS, SENTENCE_INDEX, SENTENCES
+from drdecr.index.segment import (
+    CELLS,
+    CODES,
+    LISTS,
+    OFFSETS,
+    PASSAGES,
+    POSTINGS,
+    SENTENCE_INDEX,
+    SENTENCES,
+    WINDOW_OFFSETS,
+    WINDOWS,
+)
 from drdecr.index.snapshot import compare_files
 from drdecr.index.tuning import read_tuning
 from indexer.generations import GENERATIONS, earlier_generations
@@ -18,6 +29,8 @@ _HOLDS = {
     CODES: "token vectors",
     CELLS: "the centroids of the tokens",
     OFFSETS: "which tokens are whose",
+    WINDOWS: "which windows are whose",
+    WINDOW_OFFSETS: "which tokens are whose",
     LISTS: "inverted lists",
     POSTINGS: "inverted lists",
     PASSAGES: "ids, texts and metadata",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from drdecr.encoder.types import Encoded, Encoder
+from drdecr.encoder.windows import Windowed, encode_windows
 from drdecr.index.manifest import sync_path
 
 
@@ -21,13 +22,14 @@ class EncodedStore:
         self._directory = directory
         directory.mkdir(exist_ok=True)
 
-    def encode(self, texts: Sequence[str], advance: Callable[[int], None]) -> Encoded:
-        """Encode texts, or read what an earlier attempt encoded of them."""
+    def encode(self, texts: Sequence[str], advance: Callable[[int], None]) -> Windowed:
+        """Encode passages, or read what an earlier attempt encoded of them."""
         path = self._directory / f"{self._key(texts)}.npz"
         if path.exists():
             advance(len(texts))
         else:
-            encoded = self._encoder.encode(texts, "passage", progress=advance)
+            passages = encode_windows(self._encoder, texts, progress=advance)
+            encoded = passages.windows
             partial = path.with_name(f".{uuid.uuid4().hex}.npz")
             np.savez(
                 partial,
@@ -37,12 +39,13 @@ class EncodedStore:
                 spans=encoded.spans,
                 truncated=encoded.truncated,
                 unknown=encoded.unknown,
+                bounds=passages.bounds,
             )
             # A part that a power cut tore would fail every later attempt.
             sync_path(partial)
             partial.rename(path)
         with np.load(path, allow_pickle=False) as arrays:
-            return Encoded(
+            encoded = Encoded(
                 vectors=arrays["vectors"].astype(np.float32),
                 offsets=arrays["offsets"],
                 sentences=arrays["sentences"] if self._encoder.spec.sentence_dim else None,
@@ -50,9 +53,10 @@ class EncodedStore:
                 truncated=arrays["truncated"],
                 unknown=arrays["unknown"],
             )
+            return Windowed(encoded, arrays["bounds"])
 
     def _key(self, texts: Sequence[str]) -> str:
-        digest = hashlib.sha256(self._encoder.spec.fingerprint.encode())
+        digest = hashlib.sha256(f"windows of {self._encoder.spec.fingerprint}".encode())
         for text in texts:
             digest.update(hashlib.sha256(text.encode("utf-8")).digest())
         return digest.hexdigest()

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.corpus import Passage
-from drdecr.encoder.batching import concatenate
-from drdecr.encoder.types import Encoded, Encoder, EncoderSpec
+from drdecr.encoder.types import Encoder, EncoderSpec
+from drdecr.encoder.windows import Windowed, join
 from drdecr.index.passages import PassageWriter
 from drdecr.index.segment import Segment
 from drdecr.index.snapshot import Snapshot
 from indexer.changes import Changes
 from indexer.encoded_store import EncodedStore
-from indexer.sources import Advance, stored_vectors
+from indexer.sources import CHUNK_CHARACTERS, Advance, chunks_of, stored_vectors
 
 _CHUNK_PASSAGES = 512
 _NEW = -1
@@ -74,11 +74,12 @@ class MergedSource:
                     self._keep(writer, number, segment.store.read(positions), positions)
                     advance(len(positions))
 
-    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Encoded]:
+    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Windowed]:
         places = np.concatenate([np.empty((0, 2), np.int64), *self._places])
         for start in range(0, writer.count, _CHUNK_PASSAGES):
             passages = writer.read(start, start + _CHUNK_PASSAGES)
-            yield self._encode(passages, places[start : start + len(passages)], advance)
+            for low, high in chunks_of([len(passage.content) for passage in passages], CHUNK_CHARACTERS):
+                yield self._encode(passages[low:high], places[start + low : start + high], advance)
 
     def _put(self, writer: PassageWriter, batch: Sequence[Passage]) -> None:
         found = self._find(batch)
@@ -115,9 +116,9 @@ class MergedSource:
                 found[stored.id] = ((number, at), stored)
         return found
 
-    def _encode(self, passages: Sequence[Passage], places: NDArray[np.int64], advance: Advance) -> Encoded:
+    def _encode(self, passages: Sequence[Passage], places: NDArray[np.int64], advance: Advance) -> Windowed:
         texts = [passage.content for passage, (number, _) in zip(passages, places, strict=True) if number == _NEW]
-        parts: dict[int, Encoded] = {}
+        parts: dict[int, Windowed] = {}
         if texts:
             parts[_NEW] = self._store.encode(texts, advance)
         for number in np.unique(places[:, 0]):
@@ -128,11 +129,11 @@ class MergedSource:
         if len(parts) == 1:
             return next(iter(parts.values()))
         turn = dict.fromkeys(parts, 0)
-        rows: list[Encoded] = []
+        rows: list[Windowed] = []
         for number in places[:, 0].tolist():
             rows.append(parts[number].select(turn[number], turn[number] + 1))
             turn[number] += 1
-        return concatenate(rows)
+        return join(rows)
 
 
 def _living(segment: Segment) -> Iterator[list[int]]:

@@ -16,8 +16,17 @@ from numpy.typing import NDArray
 from drdecr.errors import UsageError
 from drdecr.index.faiss_install import load_faiss
 from drdecr.index.quantizer import Quantizer
-from drdecr.index.segment import CELLS, CODES, OFFSETS, SENTENCE_INDEX, SENTENCES, Segment
-from indexer.array_file import ArrayWriter
+from drdecr.index.segment import (
+    CELLS,
+    CODES,
+    OFFSETS,
+    SENTENCE_INDEX,
+    SENTENCES,
+    WINDOW_OFFSETS,
+    WINDOWS,
+    Segment,
+)
+from indexer.array_file import ArrayWriter, GrowingArrayWriter
 from indexer.centroids import assign, sentence_lists, train_centroids
 from indexer.inverted_file import write_inverted_file
 from indexer.posting_lists import write_posting_lists
@@ -52,12 +61,11 @@ def copy_tokens(directory: Path, parts: Sequence[Part], quantizer: Quantizer, ad
     """
     if any(segment.quantizer.record.contents != quantizer.record.contents for segment, _ in parts):
         raise UsageError("segments of different quantisers cannot share codes; build the snapshot again instead")
-    passages = sum(len(kept) for _, kept in parts)
     tokens = 0
-    with ArrayWriter(directory / OFFSETS, (passages + 1,), np.int64) as file:
+    with ArrayWriter(directory / OFFSETS, (_passages_of(parts) + 1,), np.int64) as file:
         file.append(np.zeros(1, np.int64))
         for segment, kept in parts:
-            ends = tokens + np.cumsum(segment.offsets[kept + 1] - segment.offsets[kept])
+            ends = tokens + np.cumsum(segment.lengths_of(kept))
             file.append(ends)
             tokens = int(ends[-1]) if len(ends) else tokens
     with _TokenFiles(directory, tokens, quantizer) as files:
@@ -69,16 +77,41 @@ def copy_tokens(directory: Path, parts: Sequence[Part], quantizer: Quantizer, ad
     return tokens
 
 
+def copy_windows(directory: Path, parts: Sequence[Part]) -> int:
+    """Write the windows of a segment that holds the kept passages of others, if any has several.
+
+    Returns the number of windows, 0 where each passage is one.
+    """
+    windows = [segment.windows_of(kept) for segment, kept in parts]
+    total = sum(len(own) for own, _ in windows)
+    if total == _passages_of(parts):
+        return 0
+    first = tokens = 0
+    with (
+        ArrayWriter(directory / WINDOWS, (_passages_of(parts) + 1,), np.int64) as bounds_file,
+        ArrayWriter(directory / WINDOW_OFFSETS, (total + 1,), np.int64) as offsets_file,
+    ):
+        bounds_file.append(np.zeros(1, np.int64))
+        offsets_file.append(np.zeros(1, np.int64))
+        for (segment, _), (own, bounds) in zip(parts, windows, strict=True):
+            bounds_file.append(first + bounds[1:])
+            ends = tokens + np.cumsum(segment.window_offsets[own + 1] - segment.window_offsets[own])
+            offsets_file.append(ends)
+            first += len(own)
+            tokens = int(ends[-1]) if len(ends) else tokens
+    return total
+
+
 def copy_sentences(directory: Path, parts: Sequence[Part]) -> int:
     """Write the sentence vectors of a segment that holds the kept passages of others, and their index.
 
     The parts must have sentence vectors. Returns the number of inverted lists.
     """
-    dim = parts[0][0].sentence_dim
-    with ArrayWriter(directory / SENTENCES, (sum(len(kept) for _, kept in parts), dim), np.float16) as file:
+    with GrowingArrayWriter(directory / SENTENCES, np.float16, (parts[0][0].sentence_dim,)) as file:
         for segment, kept in parts:
             for start in range(0, len(kept), _CHUNK_VECTORS):
-                file.append(segment.sentences_of(kept[start : start + _CHUNK_VECTORS]))
+                windows, _ = segment.windows_of(kept[start : start + _CHUNK_VECTORS])
+                file.append(segment.sentences_of(windows))
     return write_sentence_index(directory)
 
 
@@ -130,6 +163,10 @@ class _TokenFiles:
         self._cells.append(cells)
 
 
+def _passages_of(parts: Sequence[Part]) -> int:
+    return sum(len(kept) for _, kept in parts)
+
+
 def _write_lists(directory: Path, quantizer: Quantizer) -> None:
     offsets = np.load(directory / OFFSETS, mmap_mode="r")
     cells = np.load(directory / CELLS, mmap_mode="r")
@@ -138,7 +175,7 @@ def _write_lists(directory: Path, quantizer: Quantizer) -> None:
 
 def _token_rows(segment: Segment, kept: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Yield the token rows of passages in their order, a part at a time."""
-    starts, lengths = segment.offsets[kept], segment.offsets[kept + 1] - segment.offsets[kept]
+    starts, lengths = segment.offsets[kept], segment.lengths_of(kept)
     ends = np.cumsum(lengths)
     low = 0
     while low < len(kept):

@@ -21,6 +21,7 @@ from indexer.segment_writer import (
     Part,
     copy_sentences,
     copy_tokens,
+    copy_windows,
     write_sentence_index,
     write_token_index,
 )
@@ -44,7 +45,7 @@ Choose = Callable[[int], QuantizerRecord | NewQuantizer]
 
 @dataclass(frozen=True, slots=True)
 class WrittenSegment:
-    """A segment on disk. `without_tokens` passages can never be found; `truncated` ones were cut at the limit."""
+    """A segment on disk. `without_tokens` passages can never be found; the ends of `truncated` ones are not in it."""
 
     record: SegmentRecord
     quantizer: QuantizerRecord
@@ -83,6 +84,7 @@ def write_segment(root: Path, name: str, source: Source, choose: Choose, progres
         passages=passages.count,
         tokens=spool.tokens,
         sentence_lists=sentences,
+        windows=spool.windows if spool.windows > passages.count else 0,
         residual=residual,
         files=hash_files(directory, progress),
     )
@@ -109,6 +111,7 @@ def copy_segment(
         passages=passages.count,
         tokens=tokens,
         sentence_lists=sentences,
+        windows=copy_windows(directory, parts),
         residual=_pooled([segment.record.residual for segment, _ in parts], kept_tokens),
         files=hash_files(directory, progress),
     )
@@ -139,7 +142,7 @@ def hash_files(directory: Path, progress: Progress) -> dict[str, FileRecord]:
 
 def _tokens_of(part: Part) -> int:
     segment, kept = part
-    return int((segment.offsets[kept + 1] - segment.offsets[kept]).sum())
+    return int(segment.lengths_of(kept).sum())
 
 
 def _pooled(residuals: Sequence[float | None], tokens: Sequence[int]) -> float | None:

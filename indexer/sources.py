@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from drdecr.corpus import Passage, SkippedLines, read_passages
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec
+from drdecr.encoder.windows import Windowed, encode_windows
 from drdecr.index.passages import PassageWriter
 from drdecr.index.segment import Segment
 from drdecr.index.vector_file import VectorFile
@@ -20,6 +21,9 @@ Advance = Callable[[int], None]
 
 _READ_PASSAGES = 1000
 _CHUNK_PASSAGES = 1024
+# What is in memory at a time, at 256 dimensions: about 150 MB, or what a single passage of more has.
+CHUNK_CHARACTERS = 400_000
+_CHUNK_TOKENS = 130_000
 
 
 class Source(Protocol):
@@ -37,7 +41,7 @@ class Source(Protocol):
         """Write all passages, so that bad input stops a build before the slow work."""
         ...
 
-    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Encoded]:
+    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Windowed]:
         """Yield the passages' vectors in parts. A source without spans gives (0, 2) for them."""
         ...
 
@@ -67,10 +71,11 @@ class EncodedFile:
         writer.add(batch)
         advance(len(batch))
 
-    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Encoded]:
+    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Windowed]:
         for start in range(0, writer.count, _CHUNK_PASSAGES):
-            passages = writer.read(start, start + _CHUNK_PASSAGES)
-            yield self._encoder.encode([passage.content for passage in passages], "passage", progress=advance)
+            texts = [passage.content for passage in writer.read(start, start + _CHUNK_PASSAGES)]
+            for low, high in chunks_of(list(map(len, texts)), CHUNK_CHARACTERS):
+                yield encode_windows(self._encoder, texts[low:high], progress=advance)
 
 
 class VectorSource:
@@ -91,9 +96,9 @@ class VectorSource:
             writer.add(Passage(id=passage_id, text="") for passage_id in batch)
             advance(len(batch))
 
-    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Encoded]:
+    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Windowed]:
         for encoded in self._file.read(_CHUNK_PASSAGES):
-            yield encoded
+            yield Windowed.whole(encoded)
             advance(len(encoded))
 
 
@@ -116,26 +121,42 @@ class StoredSource:
                 writer.add(segment.store.read(positions.tolist()))
                 advance(len(positions))
 
-    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Encoded]:
+    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Windowed]:
         for segment, kept in self._parts:
             for positions in _chunks(kept, _CHUNK_PASSAGES):
-                yield stored_vectors(segment, positions)
-                advance(len(positions))
+                for low, high in chunks_of(segment.lengths_of(positions).tolist(), _CHUNK_TOKENS):
+                    yield stored_vectors(segment, positions[low:high])
+                    advance(high - low)
 
 
-def stored_vectors(segment: Segment, positions: NDArray[np.int64]) -> Encoded:
+def chunks_of(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of runs of at most `most` in sum; a larger size makes a run of its own."""
+    low = total = 0
+    for at, size in enumerate(sizes):
+        if at > low and total + size > most:
+            yield low, at
+            low, total = at, 0
+        total += size
+    if low < len(sizes):
+        yield low, len(sizes)
+
+
+def stored_vectors(segment: Segment, positions: NDArray[np.int64]) -> Windowed:
     """Decode the vectors of passages of a segment; they count as whole and known."""
-    vectors, offsets = segment.tokens_of(positions)
+    vectors, _ = segment.tokens_of(positions)
+    windows, bounds = segment.windows_of(positions)
+    lengths = segment.window_offsets[windows + 1] - segment.window_offsets[windows]
     spans = segment.store.spans_of(positions.tolist())
     found = [spans[at] for at in positions.tolist() if at in spans]
-    return Encoded(
+    encoded = Encoded(
         vectors=vectors,
-        offsets=offsets,
-        sentences=segment.sentences_of(positions) if segment.sentence_dim else None,
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
+        sentences=segment.sentences_of(windows) if segment.sentence_dim else None,
         spans=np.concatenate([np.empty((0, 2), np.int32), *found]),
-        truncated=np.zeros(len(positions), np.bool_),
-        unknown=np.zeros(len(positions), np.float32),
+        truncated=np.zeros(len(windows), np.bool_),
+        unknown=np.zeros(len(windows), np.float32),
     )
+    return Windowed(encoded, bounds)
 
 
 def _chunks(kept: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.encoder.types import Encoded, EncoderSpec
+from drdecr.encoder.windows import Windowed
 from drdecr.errors import ModelError
 from drdecr.index.passages import PassageWriter
-from drdecr.index.segment import OFFSETS, SENTENCES
-from indexer.array_file import ArrayWriter
+from drdecr.index.segment import OFFSETS, SENTENCES, WINDOW_OFFSETS, WINDOWS
+from indexer.array_file import ArrayWriter, GrowingArrayWriter
 
 _TOKENS = "spool.f16"
 _LARGEST_HALF = 65504.0
@@ -27,14 +29,20 @@ class Spool:
         self._path = directory / _TOKENS
         self._spec = spec
         self._passages = passages
-        self._file = self._path.open("wb", buffering=2**20)
-        self._offsets = ArrayWriter(directory / OFFSETS, (passages.count + 1,), np.int64)
-        self._offsets.append(np.zeros(1, np.int64))
+        self._files = ExitStack()
+        opened = self._files.enter_context
+        self._file = opened(self._path.open("wb", buffering=2**20))
+        self._directory = directory
+        self._offsets = opened(ArrayWriter(directory / OFFSETS, (passages.count + 1,), np.int64))
+        self._bounds = opened(ArrayWriter(directory / WINDOWS, (passages.count + 1,), np.int64))
+        self._window_offsets = opened(GrowingArrayWriter(directory / WINDOW_OFFSETS, np.int64))
+        for file in (self._offsets, self._bounds, self._window_offsets):
+            file.append(np.zeros(1, np.int64))
         self._sentences = None
         if spec.sentence_dim:
-            shape = (passages.count, spec.sentence_dim)
-            self._sentences = ArrayWriter(directory / SENTENCES, shape, np.float16)
+            self._sentences = opened(GrowingArrayWriter(directory / SENTENCES, np.float16, (spec.sentence_dim,)))
         self._done = 0
+        self.windows = 0
         self.tokens = 0
         self.without_tokens = 0
         self.truncated = 0
@@ -42,26 +50,33 @@ class Spool:
     def __enter__(self) -> Spool:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *rest: BaseException | TracebackType | None) -> None:
-        self._file.close()
-        if self._sentences is not None:
-            self._sentences.__exit__(kind, *rest)
-        self._offsets.__exit__(kind, *rest)
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._files.__exit__(kind, problem, trace)
+        if kind is None and self.windows == self._done:
+            # One window each: the offsets say it all.
+            (self._directory / WINDOWS).unlink()
+            (self._directory / WINDOW_OFFSETS).unlink()
 
-    def append(self, encoded: Encoded) -> None:
+    def append(self, passages: Windowed) -> None:
         """Write the next passages. Raises: ModelError for vectors that no index can hold."""
+        encoded = passages.windows
         self._check(encoded)
         self._file.write(np.ascontiguousarray(encoded.vectors, dtype="<f2").data)
-        self._offsets.append(encoded.offsets[1:] + self.tokens)
+        offsets = passages.offsets
+        self._offsets.append(offsets[1:] + self.tokens)
+        self._bounds.append(passages.bounds[1:] + self.windows)
+        self._window_offsets.append(encoded.offsets[1:] + self.tokens)
         if self._sentences is not None and encoded.sentences is not None:
             self._sentences.append(encoded.sentences)
         if len(encoded.spans):
-            bounds = encoded.offsets
-            spans = (encoded.spans[bounds[i] : bounds[i + 1]] for i in range(len(encoded)))
+            spans = (encoded.spans[offsets[i] : offsets[i + 1]] for i in range(len(passages)))
             self._passages.add_spans(self._done, spans)
-        self._done += len(encoded)
+        self._done += len(passages)
+        self.windows += len(encoded)
         self.tokens += len(encoded.vectors)
-        self.without_tokens += int((np.diff(encoded.offsets) == 0).sum())
+        self.without_tokens += int((np.diff(offsets) == 0).sum())
         self.truncated += int(encoded.truncated.sum())
 
     def vectors(self) -> NDArray[Any]:

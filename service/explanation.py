@@ -45,6 +45,12 @@ def highlight(passage: Passage, matches: Sequence[Match]) -> list[Range]:
     return _merged(passage, ranges)
 
 
+def window_of(passage: Passage, window: tuple[int, int]) -> Range | None:
+    """Return the part of a passage's text that a window covers; None for one that covers only the title."""
+    span = _passage_span(passage, window)
+    return None if span is None or span.field == "title" else Range(field="text", start=span.start, end=span.end)
+
+
 def _passage_span(passage: Passage, span: tuple[int, int] | None) -> PassageSpan | None:
     """Translate characters of `Passage.content` into those of the title or the text."""
     if span is None:

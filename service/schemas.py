@@ -207,6 +207,9 @@ class HitBody(BaseModel):
     text: str | None = Field(description="null where a snippet was asked for.")
     snippet: SnippetBody | None = None
     metadata: dict[str, Any]
+    window: Range | None = Field(
+        default=None, description="What scored a passage that is longer than the student reads: its best window."
+    )
     highlights: list[Range] | None = None
     explanation: Explanation | None = None
 

@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, Encoder, Kind
+from drdecr.encoder.windows import Windowed, add_windows
 from drdecr.index.backend import Hit, StageTimes
 from drdecr.index.backend import SearchParams as IndexParams
 from drdecr.index.filters import Filter
 from service.cursors import Cursor, digest
 from service.deadline import Deadline
 from service.engine import Engine, ServedIndex, StagedEncoder
-from service.explanation import explain_hit, highlight
+from service.explanation import explain_hit, highlight, window_of
 from service.problems import FieldError, Problem
 from service.schemas import MAX_EXPLAINED_K, MAX_K, HitBody, Range, SearchParams, SnippetBody, Warned
 from service.snippets import choose_snippet
@@ -123,18 +124,30 @@ def encode(encoder: StagedEncoder, texts: Sequence[str], kind: Kind, watch: Stop
         return encoder.encode_tokens(tokens)
 
 
-def maxsim(query: Encoded, passages: Encoded, sentence_weight: float) -> NDArray[np.float32]:
-    """Score each passage against one query by the student's relevance. Returns float32 (passages,)."""
-    scores = np.zeros(len(passages), dtype=np.float32)
+def encode_passages(encoder: StagedEncoder, texts: Sequence[str], deadline: Deadline, watch: Stopwatch) -> Windowed:
+    """Encode passages whole, as an index holds them, counting the time."""
+
+    def encode_in_time(some: Sequence[str]) -> Encoded:
+        deadline.check()
+        return encode(encoder, some, "passage", watch)
+
+    return add_windows(encode_in_time(texts), texts, encode_in_time)
+
+
+def maxsim(query: Encoded, passages: Windowed, sentence_weight: float) -> NDArray[np.float32]:
+    """Score each passage against one query by the student's relevance, (passages,); its best window counts."""
+    windows = passages.windows
+    scores = np.zeros(len(windows), dtype=np.float32)
     if not len(query.vectors):
-        return scores
-    for number in range(len(passages)):
-        rows = passages.tokens_of(number)
+        return np.zeros(len(passages), dtype=np.float32)
+    for number in range(len(windows)):
+        rows = windows.tokens_of(number)
         if len(rows):
             scores[number] = (query.vectors @ rows.T).max(axis=1).sum()
-    if query.sentences is not None and passages.sentences is not None:
-        scores += sentence_weight * len(query.vectors) * (passages.sentences @ query.sentences[0])
-    return scores
+    if query.sentences is not None and windows.sentences is not None:
+        scores += sentence_weight * len(query.vectors) * (windows.sentences @ query.sentences[0])
+    best: NDArray[np.float32] = np.maximum.reduceat(scores, passages.bounds[:-1])
+    return best
 
 
 def query_warnings(encoder: Encoder, query: Encoded) -> list[Warned]:
@@ -175,6 +188,7 @@ def _body(hit: Hit, passage: Passage) -> HitBody:
         title=passage.title,
         text=passage.text,
         metadata=passage.metadata,
+        window=None if hit.window is None else window_of(passage, hit.window),
     )
 
 

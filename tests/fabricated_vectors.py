@@ -11,24 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
+from drdecr.encoder.windows import Windowed
 from drdecr.index import Snapshot
 from indexer.build import build_from_vectors
 
 
 class WordEncoder:
-    """Gives each word the same random direction everywhere: equal words match with a score of 1."""
+    """Gives each word the same random direction everywhere: equal words match with a score of 1.
 
-    def __init__(self, dim: int = 16, sentence_dim: int = 0, name: str = "words") -> None:
+    Of a passage it reads the first `limit` words.
+    """
+
+    def __init__(self, dim: int = 16, sentence_dim: int = 0, name: str = "words", limit: int = 512) -> None:
         fingerprint = hashlib.sha256(f"{name} {dim} {sentence_dim}".encode()).hexdigest()
-        self.spec = EncoderSpec(name, fingerprint, dim, sentence_dim, 0.5 if sentence_dim else 0.0, 32, 512)
+        self.spec = EncoderSpec(name, fingerprint, dim, sentence_dim, 0.5 if sentence_dim else 0.0, 32, limit)
         self.calls: list[int] = []
 
     def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:
         self.calls.append(len(texts))
-        words = [list(re.finditer(r"\w+", text)) for text in texts]
+        whole = [list(re.finditer(r"\w+", text)) for text in texts]
+        words = [found[: self.spec.passage_length] if kind == "passage" else found for found in whole]
         tokens = [_direction(word.group().lower(), self.spec.dim) for found in words for word in found]
         spans = [word.span() for found in words for word in found]
-        sentences = [_direction(text.lower(), self.spec.sentence_dim) for text in texts]
+        read = [text[: found[-1].end()] if found else text for text, found in zip(texts, words, strict=True)]
+        sentences = [_direction(text.lower(), self.spec.sentence_dim) for text in read]
         if progress is not None:
             progress(len(texts))
         return Encoded(
@@ -36,7 +42,7 @@ class WordEncoder:
             offsets=np.cumsum([0, *map(len, words)]).astype(np.int64),
             sentences=np.array(sentences, np.float32) if self.spec.sentence_dim else None,
             spans=np.array(spans, np.int32).reshape(-1, 2),
-            truncated=np.zeros(len(texts), np.bool_),
+            truncated=np.array([len(own) < len(all_) for own, all_ in zip(words, whole, strict=True)], np.bool_),
             unknown=np.zeros(len(texts), np.float32),
         )
 
@@ -114,3 +120,13 @@ def _direction(word: str, dim: int) -> NDArray[np.float32]:
     seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
     vector = np.random.default_rng(seed).standard_normal(dim)
     return (vector / max(float(np.linalg.norm(vector)), 1e-9)).astype(np.float32)
+
+
+def brute_force_windows(
+    passages: Windowed, queries: Encoded, query: int, k: int, sentence_weight: float = 0.5
+) -> list[tuple[int, float]]:
+    """Do the same for passages of several windows, of which the best scores each."""
+    best: dict[int, float] = {}
+    for window, score in brute_force(passages.windows, queries, query, len(passages.windows), sentence_weight):
+        best.setdefault(int(np.searchsorted(passages.bounds, window, side="right")) - 1, score)
+    return sorted(best.items(), key=lambda item: (-item[1], item[0]))[:k]

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from drdecr.encoder.types import Encoder
+from drdecr.encoder.windows import encode_windows
 from training.evaluation.bm25 import Bm25
 from training.evaluation.held_out import HeldOut, score_english, score_languages
 from training.evaluation.measures import Scores
@@ -55,7 +56,7 @@ def score_bm25(held_out: HeldOut) -> Table:
 
 def score_encoder(encoder: Encoder, held_out: HeldOut, *, in_english: bool = False) -> Table:
     """Score an encoder by exact ranking; `in_english` asks the same questions in English, as for a teacher."""
-    passages = encoder.encode([passage.content for passage in held_out.passages], "passage")
+    passages = encode_windows(encoder, [passage.content for passage in held_out.passages])
     ids = [passage.id for passage in held_out.passages]
     score = score_english if in_english else score_languages
     return score(held_out, lambda queries: rank_encoded(encoder, queries, passages, ids))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from drdecr.corpus import Passage, Query
 from drdecr.encoder.load import load_encoder
+from drdecr.encoder.windows import encode_windows
 from training.evaluation.measures import Scores, score_run
 from training.evaluation.ranking import rank_encoded
 from training.rows import Row
@@ -36,7 +37,7 @@ def score_validation(student: Path, validation: Mapping[str, list[Row]]) -> dict
     encoder = load_encoder(student)
     passages = [Passage(str(at), text) for at, text in enumerate(_english(validation))]
     number = {passage.text: passage.id for passage in passages}
-    encoded = encoder.encode([passage.text for passage in passages], "passage")
+    encoded = encode_windows(encoder, [passage.text for passage in passages])
     scores = {}
     for source, rows in validation.items():
         queries = [Query(f"q{at}", row.query) for at, row in enumerate(rows)]

@@ -26,6 +26,7 @@ from drdecr.corpus import Query
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.encoder.types import Encoder
+from drdecr.encoder.windows import encode_windows
 from training.checkpoints import write_json
 from training.data.fetch import fetch_debian, fetch_homeassistant
 from training.evaluation.held_out import HeldOut, load_held_out
@@ -106,7 +107,7 @@ class Ablation:
     def scored(self, encoder: Encoder, asked: Callable[[str, Sequence[Query]], Sequence[Query]]) -> Values:
         values: Values = {measure: {} for measure in MEASURES}
         for name, held_out in self.held_out.items():
-            passages = encoder.encode([passage.content for passage in held_out.passages], "passage")
+            passages = encode_windows(encoder, [passage.content for passage in held_out.passages])
             ids = [passage.id for passage in held_out.passages]
             for lang, queries in held_out.queries.items():
                 run = rank_encoded(encoder, asked(lang, queries), passages, ids)

@@ -39,11 +39,15 @@ EXACT = SearchParams(nprobe=2**31 - 1, candidates=2**62)
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that a search found; `position` is its place in the snapshot, `score` its relevance."""
+    """A passage that a search found; `position` is its place in the snapshot, `score` its relevance.
+
+    `window` is the best window of a passage that has several: characters [start, end) of `Passage.content`.
+    """
 
     id: str
     score: float
     position: int
+    window: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 1. One product of the query tokens with all centroids.
 2. Each query token visits its best lists; a passage gains what the list's centroid scores above the first list that
    the token does not visit (that score is imputed to the passages it does not meet).
-3. The best few thousand are scored by the centroids of all their tokens; the sentence vectors enter here.
+3. The best few thousand are scored by the centroids of all their tokens, window by window; the sentence vectors enter
+   here.
 
 The best of stage 3 go on to the exact score.
 """
@@ -83,11 +84,17 @@ class CandidateFinder:
             nearest = segment.nearest_sentences(query.sentence, knobs.candidates, knobs.nprobe, allowed)
             met = np.union1d(met, nearest)
         if len(met) > knobs.candidates:
-            narrow, step = query.narrow_table(segment.quantizer)
-            scores = np.empty(len(met), np.float32)
-            score_by_cells(met, segment.offsets, segment.cells, narrow, query.tokens, scores)
-            met = _best(met, step * scores + sentence_scores(segment, query, met), knobs.candidates)
+            met = _best(met, self._score_by_centroids(query, met), knobs.candidates)
         return met
+
+    def _score_by_centroids(self, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
+        segment = self._segment
+        windows, bounds = segment.windows_of(passages)
+        narrow, step = query.narrow_table(segment.quantizer)
+        scores = np.empty(len(windows), np.float32)
+        score_by_cells(windows, segment.window_offsets, segment.cells, narrow, query.tokens, scores)
+        estimates = step * scores + sentence_scores(segment, query, windows)
+        return np.maximum.reduceat(estimates, bounds[:-1]) if segment.has_windows else estimates
 
     def _meet(
         self,

@@ -115,13 +115,14 @@ class SegmentRecord(PartRecord):
     """An immutable part of a snapshot: its sizes, the directory of its quantiser, and what of it was deleted.
 
     Positions in the snapshot count through the segments in their order. `residual` is the mean squared distance of
-    the tokens from their centroids.
+    the tokens from their centroids. `windows` is 0 where each passage is one window.
     """
 
     quantizer: RelativePath
     passages: int = Field(ge=0)
     tokens: int = Field(ge=0)
     sentence_lists: int = Field(ge=0)
+    windows: int = Field(default=0, ge=0)
     residual: float | None = Field(default=None, ge=0)
     tombstones: TombstoneRecord | None = None
 

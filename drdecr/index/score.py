@@ -97,24 +97,37 @@ def products(rows: NDArray[np.float32], blocks: list[LaneBlock]) -> NDArray[np.f
     return out
 
 
-def relevance(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score passages exactly; one without token vectors gets -inf.
+def relevance(
+    segment: Segment, query: QueryLanes, passages: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Score passages with tokens exactly, each by its best window; return the scores and the windows, (passages,).
 
     Relevance = MaxSim + weight x number of query tokens x dot product of the sentence vectors.
     """
-    scores = np.zeros(len(passages), np.float64)
-    lengths = segment.offsets[passages + 1] - segment.offsets[passages]
+    windows, bounds = segment.windows_of(passages)
+    scores = _window_relevance(segment, query, windows)
+    if not segment.has_windows or not len(windows):
+        return scores, windows
+    best = np.maximum.reduceat(scores, bounds[:-1])
+    # The first of equal ones.
+    winners = np.flatnonzero(scores == np.repeat(best, np.diff(bounds)))
+    return best, windows[winners[np.searchsorted(winners, bounds[:-1])]]
+
+
+def _window_relevance(segment: Segment, query: QueryLanes, windows: NDArray[np.int64]) -> NDArray[np.float64]:
+    scores = np.zeros(len(windows), np.float64)
+    lengths = segment.window_offsets[windows + 1] - segment.window_offsets[windows]
     ends = np.cumsum(lengths)
     room = _decoded_room(int(max(lengths.max(initial=0), _BLOCK_TOKENS)), segment.quantizer.stored_dim)
     start = 0
-    while start < len(passages):
+    while start < len(windows):
         reached = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, reached + _BLOCK_TOKENS, side="right")))
-        vectors, bounds = segment.turned_tokens_of(passages[start:stop], room)
+        vectors, bounds = segment.turned_tokens_of(windows[start:stop], room)
         for block in query.blocks(segment.quantizer):
             add_maxsim(vectors, bounds, block.vectors, block.lanes, block.used, scores[start:stop])
         start = stop
-    return scores + sentence_scores(segment, query, passages)
+    return scores + sentence_scores(segment, query, windows)
 
 
 def _decoded_room(tokens: int, dim: int) -> NDArray[np.float32]:
@@ -127,13 +140,13 @@ def _decoded_room(tokens: int, dim: int) -> NDArray[np.float32]:
     return held[: tokens * dim].reshape(tokens, dim)
 
 
-def sentence_scores(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return what the sentence vectors add to the relevance of passages; 0 for a student without them."""
-    scores = np.zeros(len(passages), np.float64)
+def sentence_scores(segment: Segment, query: QueryLanes, windows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return what the sentence vectors add to the relevance of windows; 0 for a student without them."""
+    scores = np.zeros(len(windows), np.float64)
     if query.sentence is None:
         return scores
     blocks = lane_blocks(query.sentence[None, :])
-    for start in range(0, len(passages), _BLOCK_TOKENS):
-        part = passages[start : start + _BLOCK_TOKENS]
+    for start in range(0, len(windows), _BLOCK_TOKENS):
+        part = windows[start : start + _BLOCK_TOKENS]
         scores[start : start + len(part)] = products(segment.sentences_of(part), blocks)[:, 0]
     return scores * query.sentence_scale

@@ -7,8 +7,10 @@ Files of a segment, all little-endian:
 - `cells.npy` (tokens,) uint16 or uint32: each token's centroid, in the quantiser that the segment names;
 - `lists.npy` and `postings.npy`: the inverted lists, the passages that each centroid meets (packed gaps, see
   `indexer.posting_lists`);
+- `windows.npy` (passages + 1,) and `window_offsets.npy` (windows + 1,) int64, where a passage has more than one
+  window (`drdecr.encoder.windows`): the first window of each passage, the token rows of each window;
 - `passages.sqlite`: ids, texts, metadata;
-- `sentences.npy` (passages, sentence_dim) float16 and `sentences.faiss`, an 8-bit IVF, where the student has sentence
+- `sentences.npy` (windows, sentence_dim) float16 and `sentences.faiss`, an 8-bit IVF, where the student has sentence
   vectors.
 
 Neither ids nor places of tokens are stored: beside its code a token takes its cell and about a byte of postings.
@@ -33,6 +35,8 @@ from drdecr.index.tombstones import read_live
 CODES = "codes.npy"
 CELLS = "cells.npy"
 OFFSETS = "offsets.npy"
+WINDOWS = "windows.npy"
+WINDOW_OFFSETS = "window_offsets.npy"
 LISTS = "lists.npy"
 POSTINGS = "postings.npy"
 PASSAGES = "passages.sqlite"
@@ -44,7 +48,8 @@ class Segment:
     """Passages, token codes, inverted lists and sentence vectors of one segment.
 
     Shapes: codes (tokens, code_bytes) uint8; cells (tokens,) unsigned; offsets (passages + 1,) int64; starts and
-    sizes (lists,) int64, first byte in `postings` and number of passages of each inverted list.
+    sizes (lists,) int64, first byte in `postings` and number of passages of each inverted list; window_offsets
+    (windows + 1,) int64, the same as offsets where each passage is one window.
     """
 
     def __init__(self, root: Path, record: SegmentRecord, quantizer: Quantizer) -> None:
@@ -56,6 +61,11 @@ class Segment:
             self.codes: NDArray[np.uint8] = _mapped(directory / CODES)
             self.cells: NDArray[Any] = _mapped(directory / CELLS)
             self.offsets: NDArray[np.int64] = _mapped(directory / OFFSETS)
+            self.window_offsets = self.offsets
+            self._windows: NDArray[np.int64] | None = None
+            if record.windows:
+                self._windows = _mapped(directory / WINDOWS)
+                self.window_offsets = _mapped(directory / WINDOW_OFFSETS)
             self.postings: NDArray[np.uint8] = _mapped(directory / POSTINGS)
             lists = np.load(directory / LISTS)
             self._sentences = self._sentence_index = None
@@ -90,45 +100,83 @@ class Segment:
     def close(self) -> None:
         self.store.close()
 
+    def lengths_of(self, passages: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many tokens each of these passages has."""
+        lengths: NDArray[np.int64] = self.offsets[passages + 1] - self.offsets[passages]
+        return lengths
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether any passage has more than one window."""
+        return self._windows is not None
+
+    def windows_of(self, passages: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the windows of passages, (windows,), and the bounds of each passage in them, (passages + 1,)."""
+        if self._windows is None:
+            return passages, np.arange(len(passages) + 1, dtype=np.int64)
+        bounds = np.empty(len(passages) + 1, np.int64)
+        windows = np.empty(int((self._windows[passages + 1] - self._windows[passages]).sum()), np.int64)
+        rows_of(passages, self._windows, windows, bounds)
+        return windows, bounds
+
+    def token_rows(self, passage: int, window: int) -> slice | None:
+        """Return which of a passage's tokens are in a window of it; None where the window is the whole passage."""
+        if self._windows is None or self._windows[passage + 1] - self._windows[passage] == 1:
+            return None
+        begin = int(self.offsets[passage])
+        return slice(int(self.window_offsets[window]) - begin, int(self.window_offsets[window + 1]) - begin)
+
     def tokens_of(self, passages: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Decode the tokens of some passages: (tokens, dim) and the bounds of each passage in them."""
-        vectors, bounds = self.turned_tokens_of(passages)
+        vectors, bounds = self._decode(passages, self.offsets)
         return self.quantizer.turn_back(vectors), bounds
 
     def turned_tokens_of(
-        self, passages: NDArray[np.int64], room: NDArray[np.float32] | None = None
+        self, windows: NDArray[np.int64], room: NDArray[np.float32] | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Decode tokens as `tokens_of` does, but leave them in the quantiser's space, (tokens, stored_dim).
+        """Decode the tokens of some windows, in the quantiser's space: (tokens, stored_dim) and each window's bounds.
 
         `room` (at least so many tokens, stored_dim) takes them, if given.
         """
-        count = int((self.offsets[passages + 1] - self.offsets[passages]).sum())
-        rows, bounds = np.empty(count, np.int64), np.empty(len(passages) + 1, np.int64)
-        rows_of(passages, self.offsets, rows, bounds)
+        return self._decode(windows, self.window_offsets, room)
+
+    def _decode(
+        self, parts: NDArray[np.int64], offsets: NDArray[np.int64], room: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        count = int((offsets[parts + 1] - offsets[parts]).sum())
+        rows, bounds = np.empty(count, np.int64), np.empty(len(parts) + 1, np.int64)
+        rows_of(parts, offsets, rows, bounds)
         vectors = np.empty((count, self.quantizer.stored_dim), np.float32) if room is None else room[:count]
         self.quantizer.codec.decode(self.codes, self.cells, rows, vectors)
         return vectors, bounds
 
-    def sentences_of(self, passages: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Decode the sentence vectors of some passages, (n, sentence_dim)."""
+    def sentences_of(self, windows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Decode the sentence vectors of some windows, (n, sentence_dim)."""
         assert self._sentences is not None
-        vectors = np.empty((len(passages), self._sentences.shape[1]), np.float32)
-        decode_halves(self._sentences.view(np.uint8), passages, vectors)
+        vectors = np.empty((len(windows), self._sentences.shape[1]), np.float32)
+        decode_halves(self._sentences.view(np.uint8), windows, vectors)
         return vectors
 
     def nearest_sentences(
         self, sentence: NDArray[np.float32], count: int, nprobe: int, allowed: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int64]:
-        """Find the passages whose sentence vectors are nearest, by the 8-bit index; only `allowed` ones, if given."""
+        """Find the passages whose sentence vectors are nearest, by the 8-bit index; only `allowed` ones, if given.
+
+        They are those of the `count` nearest windows, ascending.
+        """
         assert self._sentence_index is not None
         faiss = load_faiss()
-        count = min(count, len(self))
+        count = min(count, len(self.window_offsets) - 1)
+        if allowed is not None and self._windows is not None:
+            allowed = np.repeat(allowed, np.diff(self._windows))
         params = faiss.SearchParametersIVF(nprobe=min(nprobe, self.record.sentence_lists))
         if allowed is not None:
             params.sel = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         _, found = self._sentence_index.search(sentence[None, :], count, params=params)
-        nearest: NDArray[np.int64] = found[0]
-        return nearest[nearest >= 0]
+        nearest: NDArray[np.int64] = found[0][found[0] >= 0]
+        if self._windows is None:
+            return np.sort(nearest)
+        return np.unique(np.searchsorted(self._windows, nearest, side="right") - 1)
 
     def _check(self, directory: Path, lists: NDArray[np.int64]) -> None:
         record = self.record
@@ -138,6 +186,9 @@ class Segment:
             OFFSETS: (self.offsets.shape, (record.passages + 1,)),
             LISTS: (lists.shape, (self.lists, 2)),
         }
+        if self._windows is not None:
+            shapes[WINDOWS] = (self._windows.shape, (record.passages + 1,))
+            shapes[WINDOW_OFFSETS] = (self.window_offsets.shape, (record.windows + 1,))
         for name, (found, expected) in shapes.items():
             if found != expected:
                 raise SnapshotCorruptError(f"{directory / name} holds {found}, the manifest says {expected}")

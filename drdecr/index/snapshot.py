@@ -170,19 +170,25 @@ class Snapshot:
         return [self._search_one(self._lanes(queries, i), k, params, allowed, times) for i in range(len(queries))]
 
     def explain(self, query: Encoded, position: int, *, text: int = 0) -> list[TokenMatch]:
-        """Say for each token of a query which token of a passage it found; nothing for a passage without tokens."""
+        """Say for each token of a query which token of a passage's best window it found.
+
+        Nothing for a passage without tokens.
+        """
         self._check_queries(query)
         segment, local = self._locate(position)
-        vectors, _ = segment.tokens_of(np.array([local], np.int64))
+        passage = np.array([local], np.int64)
+        vectors, _ = segment.tokens_of(passage)
         if len(vectors) == 0:
             return []
-        scores = products(vectors, lane_blocks(query.tokens_of(text)))
+        _, windows = relevance(segment, self._lanes(query, text), passage)
+        rows = segment.token_rows(local, int(windows[0])) or slice(0, len(vectors))
+        scores = products(vectors[rows], lane_blocks(query.tokens_of(text)))
         spans = segment.store.spans(local)
         matches = []
         for token in range(len(query.tokens_of(text))):
-            best = int(scores[:, token].argmax())
+            best = rows.start + int(scores[:, token].argmax())
             span = None if spans is None else (int(spans[best, 0]), int(spans[best, 1]))
-            matches.append(TokenMatch(best, float(scores[best, token]), span))
+            matches.append(TokenMatch(best, float(scores[best - rows.start, token]), span))
         return matches
 
     def vectors_of(self, position: int) -> NDArray[np.float32]:
@@ -191,9 +197,10 @@ class Snapshot:
         return segment.tokens_of(np.array([local], np.int64))[0]
 
     def sentence_of(self, position: int) -> NDArray[np.float32] | None:
-        """Return the stored sentence vector of a passage, None where the snapshot has none."""
+        """Return the stored sentence vector of a passage's first window, None where the snapshot has none."""
         segment, local = self._locate(position)
-        return segment.sentences_of(np.array([local], np.int64))[0] if self.spec.sentence_dim else None
+        windows, _ = segment.windows_of(np.array([local], np.int64))
+        return segment.sentences_of(windows[:1])[0] if self.spec.sentence_dim else None
 
     def warm_up(self) -> None:
         """Compile every kernel for this snapshot and touch its hot data, so that no query pays for it."""
@@ -214,6 +221,7 @@ class Snapshot:
             return []
         positions: list[NDArray[np.int64]] = []
         scores: list[NDArray[np.float64]] = []
+        windows: list[NDArray[np.int64]] = []
         for base, segment, finder in zip(self._bases, self._segments, self._finders, strict=False):
             if segment.record.deleted == len(segment):
                 continue
@@ -226,29 +234,45 @@ class Snapshot:
             found = finder.find(query, knobs, wanted, own, filtered=allowed is not None)
             found = found[segment.offsets[found + 1] > segment.offsets[found]]
             narrowed = time.perf_counter()
-            scores.append(relevance(segment, query, found))
+            best, own_windows = relevance(segment, query, found)
+            scores.append(best)
+            windows.append(own_windows)
             positions.append(found + base)
             times.candidates_s += narrowed - started
             times.score_s += time.perf_counter() - narrowed
         if not positions:
             return []
         started = time.perf_counter()
-        hits = self._hits(np.concatenate(positions), np.concatenate(scores), k)
+        hits = self._hits(np.concatenate(positions), np.concatenate(scores), np.concatenate(windows), k)
         times.fetch_s += time.perf_counter() - started
         return hits
 
-    def _hits(self, positions: NDArray[np.int64], scores: NDArray[np.float64], k: int) -> list[Hit]:
+    def _hits(
+        self, positions: NDArray[np.int64], scores: NDArray[np.float64], windows: NDArray[np.int64], k: int
+    ) -> list[Hit]:
         if len(scores) > k:
             # Everything that ties with the k-th stays in, so that position decides and not the partition.
             least = np.partition(scores, len(scores) - k)[len(scores) - k]
             kept = scores >= least
-            positions, scores = positions[kept], scores[kept]
+            positions, scores, windows = positions[kept], scores[kept], windows[kept]
         order = np.lexsort((positions, -scores))[:k]
         best = positions[order].tolist()
         return [
-            Hit(passage_id, score, position)
-            for passage_id, score, position in zip(self._ids(best), scores[order].tolist(), best, strict=True)
+            Hit(passage_id, score, position, self._characters(position, window))
+            for passage_id, score, position, window in zip(
+                self._ids(best), scores[order].tolist(), best, windows[order].tolist(), strict=True
+            )
         ]
+
+    def _characters(self, position: int, window: int) -> tuple[int, int] | None:
+        """Return the characters of a window, None for one that is its whole passage or has no spans."""
+        segment, local = self._locate(position)
+        rows = segment.token_rows(local, window)
+        spans = None if rows is None else segment.store.spans(local)
+        if rows is None or spans is None:
+            return None
+        own = spans[rows]
+        return int(own[:, 0].min()), int(own[:, 1].max())
 
     def _ids(self, positions: Sequence[int]) -> list[str]:
         ids: dict[int, str] = {}

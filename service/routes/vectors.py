@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from numpy.typing import NDArray
 
 from drdecr.encoder.types import Encoded, EncoderSpec
+from drdecr.encoder.windows import MAX_WINDOWS
 from service.deadline import Deadline
 from service.problems import documented
 from service.responses import json_response
@@ -21,7 +22,7 @@ from service.schemas import (
     RerankResult,
     Warned,
 )
-from service.searching import encode, maxsim, query_warnings
+from service.searching import encode, encode_passages, maxsim, query_warnings
 from service.state import JsonOnly, ServiceDependency
 from service.stopwatch import Stopwatch
 from service.texts import checked, checked_all
@@ -83,15 +84,14 @@ async def rerank_texts(body: RerankRequest, request: Request, service: ServiceDe
     def work(deadline: Deadline) -> Response:
         watch.add("queue", watch.elapsed_ms())
         asked = encode(encoder, [query], "query", watch)
-        deadline.check()
-        given = encode(encoder, texts, "passage", watch)
+        given = encode_passages(encoder, texts, deadline, watch)
         deadline.check()
         with watch.stage("search"):
             scores = maxsim(asked, given, encoder.spec.sentence_weight)
             order = np.argsort(-scores, kind="stable")[: body.k]
         warnings = query_warnings(encoder, asked)
-        if cut := int(given.truncated.sum()):
-            message = f"{cut} of the texts cut at {encoder.spec.passage_length} tokens."
+        if cut := int(given.windows.truncated.sum()):
+            message = f"The ends of {cut} of the texts were not read: {MAX_WINDOWS} windows are the limit."
             warnings.append(Warned(code="text_truncated", message=message))
         results = [RerankResult(index=int(number), score=round(float(scores[number]), 6)) for number in order]
         return json_response(RerankResponse(results=results, took_ms=watch.took_ms(), warnings=warnings))

@@ -133,6 +133,31 @@ def test_killed_workers_lose_and_double_nothing(
     assert list((directory.path("docs") / "work").iterdir()) == []
 
 
+def test_end_of_a_long_passage_is_found_and_named(
+    tiny_student: Path, service: RunningService, data: Path, tmp_path: Path
+) -> None:
+    filler = " ".join(f"the package number {number} plays nothing at all ," for number in range(60))
+    end = "which zebra plays the xylophone in the music player ?"
+    long = {"id": "long", "title": "A long one", "text": f"{filler} {end}"}
+    upload(service.client, "docs", [long, *passages("cats", 5)])
+    with running_worker(tmp_path / "worker.log", tiny_student, data):
+        assert wait_for_job(service.client, start_build(service.client, "docs"))["state"] == "succeeded"
+    deadline = time.monotonic() + WAIT_S
+    while service.client.get("/v1/indexes/docs").json().get("number") != 1:
+        assert time.monotonic() < deadline
+    wish = {"query": end, "k": 1, "explain": True, "highlight": True}
+    (hit,) = service.client.post("/v1/indexes/docs/search", json=wish).json()["hits"]
+    assert hit["id"] == "long"
+    window, text = hit["window"], hit["text"]
+    assert (window["field"], window["end"]) == ("text", len(text)) and window["start"] > len(text) // 2
+    for match in hit["explanation"]["tokens"]:
+        assert window["start"] <= match["passage"]["start"] < match["passage"]["end"] <= window["end"]
+    texts = [f"{long['title']} {text}", end]
+    ranked = service.client.post("/v1/rerank", json={"query": end, "texts": texts}).json()["results"]
+    scores = {result["index"]: result["score"] for result in ranked}
+    assert scores[0] == pytest.approx(hit["score"], abs=0.05)
+
+
 def test_idempotency_key(service: RunningService) -> None:
     client = service.client
     key = {"Idempotency-Key": "tonight"}

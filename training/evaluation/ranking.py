@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from drdecr.corpus import Passage, Query
 from drdecr.encoder.types import Encoded, Encoder, Progress
+from drdecr.encoder.windows import Windowed, encode_windows
 from training.evaluation.measures import Run
 
 PASSAGE_TOKENS_AT_ONCE = 1024
@@ -24,22 +25,27 @@ def rank_all(
     progress: Progress | None = None,
 ) -> Run:
     """Encode everything and rank every passage for every query, exactly."""
-    encoded = encoder.encode([passage.content for passage in passages], "passage", progress=progress)
+    encoded = encode_windows(encoder, [passage.content for passage in passages], progress=progress)
     return rank_encoded(encoder, queries, encoded, [passage.id for passage in passages], k, progress=progress)
 
 
 def rank_encoded(
     encoder: Encoder,
     queries: Sequence[Query],
-    passages: Encoded,
+    passages: Windowed,
     passage_ids: Sequence[str],
     k: int = 100,
     *,
     progress: Progress | None = None,
 ) -> Run:
-    """Rank passages that are encoded already, as for the same collection in many languages."""
+    """Rank passages that are encoded already, as for the same collection in many languages.
+
+    The best window scores a passage.
+    """
     encoded = encoder.encode([query.text for query in queries], "query", progress=progress)
-    scores = relevance(encoded, passages, encoder.spec.sentence_weight)
+    scores = relevance(encoded, passages.windows, encoder.spec.sentence_weight)
+    if len(passages) < len(passages.windows):
+        scores = np.maximum.reduceat(scores, passages.bounds[:-1], axis=1)
     run: Run = {}
     for row, query in zip(scores, queries, strict=True):
         best = np.argsort(-row, kind="stable")[:k]

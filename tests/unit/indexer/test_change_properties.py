@@ -8,20 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from changing import ENCODER, passage_file
-from fabricated_vectors import brute_force
+from changing import passage_file
+from fabricated_vectors import WordEncoder, brute_force_windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drdecr.encoder.windows import encode_windows
 from drdecr.index import EXACT, SearchParams, Snapshot
 from indexer.build import build
 from indexer.change import add, delete, rollback
 from indexer.compact import compact
 
+# Most passages are longer than it reads, and have several windows.
+ENCODER = WordEncoder(16, 8, limit=3)
 QUERIES = ENCODER.encode(["ant bee", "cow", "dog cow ant", "emu"], "query")
 
 ids = st.sampled_from([f"p{i}" for i in range(8)])
-texts = st.lists(st.sampled_from(["ant", "bee", "cow", "dog", "emu", "..."]), min_size=1, max_size=4).map(" ".join)
+texts = st.lists(st.sampled_from(["ant", "bee", "cow", "dog", "emu", "..."]), min_size=1, max_size=9).map(" ".join)
 passages = st.dictionaries(ids, texts, max_size=6)
 changes = st.one_of(
     st.tuples(st.just("add"), passages),
@@ -50,14 +53,14 @@ def made(home: Path, model: dict[str, str]) -> Path:
 
 def assert_is(path: Path, model: dict[str, str]) -> None:
     """Check all that a snapshot says against the passages that it should hold."""
-    names, encoded = list(model), ENCODER.encode(list(model.values()), "passage")
+    names, encoded = list(model), encode_windows(ENCODER, list(model.values()))
     with Snapshot.open(path, verify=True) as snapshot:
         assert len(snapshot) == len(model)
         assert {
             each: passage.text for each, passage in snapshot.passages([f"p{i}" for i in range(8)]).items()
         } == model
         for query, hits in enumerate(snapshot.search(QUERIES, 100, EXACT)):
-            wanted = {names[at]: score for at, score in brute_force(encoded, QUERIES, query, 100)}
+            wanted = {names[at]: score for at, score in brute_force_windows(encoded, QUERIES, query, 100)}
             assert {hit.id: hit.score for hit in hits} == pytest.approx(wanted, abs=1e-3)
             assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.position))
             assert [snapshot.position(hit.id) for hit in hits] == [hit.position for hit in hits]

@@ -12,6 +12,7 @@ import numpy as np
 
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
+from drdecr.encoder.windows import Windowed
 from drdecr.index.backend import Hit, SearchParams, StageTimes
 from drdecr.index.filters import Filter
 from service.engine import Engine, ServedIndex
@@ -105,7 +106,7 @@ class FakeSnapshot:
     def __init__(self, passages: Sequence[Passage] = PASSAGES, version: str = "v1") -> None:
         self._passages = {passage.id: passage for passage in passages}
         self._ids = list(self._passages)
-        self._encoded = FakeEncoder().encode([passage.content for passage in passages], "passage")
+        self._encoded = Windowed.whole(FakeEncoder().encode([passage.content for passage in passages], "passage"))
         self._version = version
         self.params: list[SearchParams] = []
         self.filters: list[Filter | None] = []
@@ -146,7 +147,7 @@ class FakeSnapshot:
         return {passage_id: self._passages[passage_id] for passage_id in ids}
 
     def explain(self, query: Encoded, position: int) -> list[FakeMatch]:
-        passage = self._encoded.select(position, position + 1)
+        passage = self._encoded.windows.select(position, position + 1)
         products = query.vectors @ passage.vectors.T
         return [
             FakeMatch(float(products[token, best]), tuple(passage.spans[best].tolist()))

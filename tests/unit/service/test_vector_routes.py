@@ -71,6 +71,16 @@ def test_rerank_returns_the_best_k(client):
     assert [result["index"] for result in answer["results"]] == [1]
 
 
-def test_rerank_tells_of_texts_that_were_cut(client):
-    warnings = client.post("/v1/rerank", json={"query": "cat", "texts": ["cat", "word " * 20]}).json()["warnings"]
-    assert warnings == [{"code": "text_truncated", "message": "1 of the texts cut at 16 tokens."}]
+def test_rerank_reads_long_texts_whole(client):
+    texts = ["word " * 20, "word " * 40 + "cat", "cat"]
+    answer = client.post("/v1/rerank", json={"query": "cat", "texts": texts}).json()
+    assert [result["index"] for result in answer["results"]] == [2, 1, 0]
+    assert answer["warnings"] == []
+
+
+def test_rerank_tells_of_texts_whose_ends_it_did_not_read(client, monkeypatch):
+    monkeypatch.setattr("drdecr.encoder.windows.MAX_WINDOWS", 3)
+    texts = ["word " * 40, "word " * 80]
+    warnings = client.post("/v1/rerank", json={"query": "cat", "texts": texts}).json()["warnings"]
+    (warning,) = warnings
+    assert warning["code"] == "text_truncated" and warning["message"].startswith("The ends of 1 of the texts")

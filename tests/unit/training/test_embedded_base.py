@@ -22,6 +22,7 @@ from drdecr.encoder.settings import read_settings
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.encoder.two_stream import TwoStreamEncoder
 from drdecr.encoder.types import Encoder
+from drdecr.encoder.windows import encode_windows
 from drdecr.errors import ModelError
 from training.evaluation.ranking import rank_encoded
 from training.export import export_onnx
@@ -198,7 +199,7 @@ def test_untrained_base_already_searches_across_languages(embedded_base: Path) -
     encoder: Encoder = load_encoder(embedded_base)
     ids = list(PASSAGES)
     queries = [Query(str(number), text, lang) for number, (lang, text, _) in enumerate(QUESTIONS)]
-    run = rank_encoded(encoder, queries, encoder.encode(list(PASSAGES.values()), "passage"), ids)
+    run = rank_encoded(encoder, queries, encode_windows(encoder, list(PASSAGES.values())), ids)
     assert len({lang for lang, _, _ in QUESTIONS}) == 9
     first = {
         text: max(run[str(number)], key=run[str(number)].__getitem__) for number, (_, text, _) in enumerate(QUESTIONS)
