@@ -36,6 +36,7 @@ def describe(path: Path) -> dict[str, Any]:
         "earlier_generations": ", ".join(str(each.generation) for each in reversed(earlier)) or "none",
         "passages": manifest.passages - manifest.deleted,
         "deleted_passages": manifest.deleted,
+        "windows": sum(segment.windows or segment.passages for segment in manifest.segments),
         "token_vectors": sum(segment.live_tokens for segment in manifest.segments),
         "segments": len(manifest.segments),
         "quantizers": len(manifest.quantizers),

@@ -14,6 +14,7 @@ from drdecr.index import EXACT, SearchParams, Snapshot
 from drdecr.index.filters import parse_filter
 from indexer.build import build
 from indexer.change import add, delete
+from indexer.inspect import describe
 from indexer.merge import merge
 
 LIMIT = 8
@@ -47,6 +48,7 @@ def test_wide_open_search_is_brute_force_over_windows(tmp_path: Path, encoder: W
     with Snapshot.open(made(tmp_path, encoder, texts), verify=True) as snapshot:
         (segment,) = snapshot.segments
         assert segment.record.windows == len(encoded.windows) > len(texts)
+        assert describe(snapshot.path)["windows"] == len(encoded.windows)
         for query, hits in enumerate(snapshot.search(queries, 10, EXACT)):
             wanted = brute_force_windows(encoded, queries, query, 10)
             assert [(hit.position, pytest.approx(hit.score, abs=2e-3)) for hit in hits] == wanted
