@@ -1,5 +1,7 @@
 """Measure the token index beside its peers, same vectors, one thread: CPU milliseconds, recall, bytes a vector.
 
+`ours` also says how many queries a second one and two threads answer, in turns in the same run.
+
 The truth is exact MaxSim over the float32 of the given vectors. Settings are chosen on the first half of the queries
 (the cheapest that reaches a wanted recall) and reported on the second. `--peers` runs FAISS, exact torch and the
 engines that are installed in other environments, each named by its Python; one that cannot run is named and left out.
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,6 +39,7 @@ Search = Callable[[NDArray[np.float32]], NDArray[np.int64]]
 
 TRUTH, QUERIES = 100, 200
 BUILD_THREADS = 2
+ROUNDS = 5
 SETTINGS = [
     (nprobe, candidates) for nprobe in (4, 6, 8, 12, 16, 24, 32) for candidates in (60, 100, 150, 200, 300, 500, 1000)
 ]
@@ -141,7 +145,22 @@ def ours(collection: Collection, bits: int, work: Path, wanted: float | None, se
                 "candidates_ms": round(1000 * times.candidates_s / (half + 1), 2),
                 "score_ms": round(1000 * times.score_s / (half + 1), 2),
             }
-            emit(**about, nprobe=nprobe, candidates=candidates, **figures, **stages)
+            rates = threaded(our_search(snapshot, 10, params), collection, range(half, 2 * half))
+            emit(**about, nprobe=nprobe, candidates=candidates, **figures, **stages, **rates)
+
+
+def threaded(search: Search, collection: Collection, queries: range) -> dict[str, float]:
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(ROUNDS):
+        for threads, own in rates.items():
+            with ThreadPoolExecutor(threads) as pool:
+                # Each thread's first search makes its scratch memory.
+                list(pool.map(search, collection.queries[: 4 * threads]))
+                started = time.perf_counter()
+                list(pool.map(search, collection.queries[queries.start : queries.stop]))
+                own.append(len(queries) / (time.perf_counter() - started))
+    one, two = (float(np.median(own)) for own in rates.values())
+    return {"queries_per_s": round(one, 1), "two_threads_over_one": round(two / one, 2)}
 
 
 def cheapest(snapshot: Snapshot, collection: Collection, queries: range, wanted: float) -> tuple[int, int]:

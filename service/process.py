@@ -6,6 +6,7 @@ import asyncio
 import errno
 import signal
 import socket
+import sys
 from types import FrameType
 
 import structlog
@@ -19,6 +20,9 @@ from service.settings import Settings
 
 log = structlog.get_logger("service.process")
 _BACKLOG = 1_024
+# How long a worker thread may keep the interpreter while the event loop waits for it, in seconds. With Python's own
+# .005 the 99th percentile under 150 searches a second was a third higher (benchmarks/http_load.py, two cores).
+_SWITCH_S = 0.0005
 
 
 def run(settings: Settings) -> None:
@@ -27,6 +31,7 @@ def run(settings: Settings) -> None:
     Raises: ResourceError for a port that cannot be had; whatever made the engine fail to load.
     """
     configure_logs(settings.log_level)
+    sys.setswitchinterval(_SWITCH_S)
     listener = listen(settings.host, settings.port)
     failures: list[Exception] = []
 
