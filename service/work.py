@@ -144,6 +144,8 @@ class WorkQueue:
     def _work(self) -> None:
         while (work := self._next()) is not None:
             work()
+            # While this waits for the next, the index of the last request may be replaced and must be let go.
+            del work
 
     def _next(self) -> Callable[[], None] | None:
         with self._change:

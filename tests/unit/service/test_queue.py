@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from service.metrics import Metrics
+from service.work import WorkQueue
 
 SEARCH = "/v1/indexes/demo/search"
 
@@ -49,3 +56,20 @@ def test_the_services_own_limit_holds_where_the_request_names_none(make_client, 
     client = make_client(timeout_ms=30)
     encoder.gate.clear()
     assert client.post(SEARCH, json={"query": "cat"}).status_code == 504
+
+
+class Held:
+    """What a request held, such as the version of an index that is replaced meanwhile."""
+
+
+def test_idle_worker_keeps_nothing_of_its_last_work():
+    queue = WorkQueue(1, 1, Metrics())
+    held, done = Held(), threading.Event()
+    gone = weakref.ref(held)
+    queue.submit(partial(lambda _: done.set(), held))
+    del held
+    assert done.wait(30)
+    deadline = time.monotonic() + 10
+    while gone() is not None:
+        assert time.monotonic() < deadline
+    queue.close()
