@@ -16,6 +16,7 @@ const WORTH_RETRYING = new Set([0, 429, 500, 502, 503, 504]);
 const $ = (id) => document.getElementById(id);
 const languages = new Intl.DisplayNames(["en"], { type: "language" });
 const kept = { k: $("k").value, effort: $("effort").value, show: $("show").value };
+let shown = location.search;
 let filters = [];
 let running = null;
 
@@ -151,9 +152,11 @@ function rememberInAddress(query) {
   if (filters.length) asked.set("filter", JSON.stringify(filters));
   const address = `?${asked}`;
   if (address !== location.search) history.pushState(null, "", address);
+  shown = location.search;
 }
 
 function readAddress() {
+  shown = location.search;
   const asked = new URLSearchParams(location.search);
   for (const [name, usual] of Object.entries(kept)) {
     const known = [...$(name).options].some((option) => option.value === asked.get(name));
@@ -199,7 +202,8 @@ $("share").addEventListener("click", async () => {
   $("share").textContent = "Link copied";
   setTimeout(() => { $("share").textContent = "Copy link"; }, 2_000);
 });
-addEventListener("popstate", () => start());
+// The skip link changes the address too, by its fragment: nothing is to be shown anew then.
+addEventListener("popstate", () => { if (location.search !== shown) start(); });
 
 useTheme(THEMES.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "system");
 start();

@@ -303,8 +303,13 @@ def test_everything_is_done_by_keyboard(page: Page):
     expect(page.locator(".pieces").first).to_be_visible()
     tab_to(page, ".skip", "Shift+Tab")
     expect(page.get_by_role("link", name="Skip to the results")).to_be_in_viewport()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
     page.keyboard.press("Enter")
     expect(page.locator("#results")).to_be_focused()
+    # Another search would replace the hits, and with them what has the focus.
+    page.wait_for_timeout(300)
+    assert asked == []
     tab_to(page, ".pieces button")
     assert page.locator(".pieces button:focus").evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
     expect(page.locator("mark.chosen")).not_to_have_count(0)

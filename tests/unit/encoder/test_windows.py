@@ -71,7 +71,7 @@ def test_parts_join_as_if_encoded_together() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.text(alphabet=st.characters(), max_size=400), min_size=1, max_size=4))
+@given(st.lists(st.text(max_size=400), min_size=1, max_size=4))
 def test_every_word_of_any_text_is_in_a_window(texts: list[str]) -> None:
     found = encode_windows(ENCODER, texts)
     whole = WordEncoder(16, 8, limit=10**6).encode(texts, "passage")
