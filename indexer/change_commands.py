@@ -199,7 +199,8 @@ def print_losses(report: Losses) -> None:
         click.echo(f"{report.without_tokens} passages have no token vectors and can never be found", err=True)
     if report.truncated:
         click.echo(
-            f"{report.truncated} passages have more than {MAX_WINDOWS} windows; their ends are not in the index",
+            f"the ends of {report.truncated} passages are not in the index: they have more than {MAX_WINDOWS} "
+            "windows, or one that is nothing but punctuation",
             err=True,
         )
 

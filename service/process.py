@@ -21,7 +21,8 @@ from service.settings import Settings
 log = structlog.get_logger("service.process")
 _BACKLOG = 1_024
 # How long a worker thread may keep the interpreter while the event loop waits for it, in seconds. With Python's own
-# .005 the 99th percentile under 150 searches a second was a third higher (benchmarks/http_load.py, two cores).
+# .005 the 99th percentile under 150 searches a second was 154 to 161 ms, with this 102 to 104 (two cores, in turns,
+# benchmarks/http_load.py).
 _SWITCH_S = 0.0005
 
 

@@ -26,7 +26,8 @@ class Windowed:
 
     Every text of `windows` is a window; its spans count characters of the whole passage. Passage i owns the windows
     bounds[i]:bounds[i + 1]; bounds has the shape (passages + 1,), int64. Where a passage has several windows, each
-    has token vectors. `truncated` is true for the last window of a passage whose end was not read.
+    has token vectors. `truncated` is true for the last window of a passage whose end was not read: it is beyond the
+    most windows, or behind so much punctuation that a window held nothing else.
     """
 
     windows: Encoded
@@ -78,17 +79,19 @@ def add_windows(first: Encoded, texts: Sequence[str], encode: Callable[[Sequence
     while going:
         starts = {text: _next_start(texts[text], windows[text][-1], begun) for text, begun in going.items()}
         rests = {text: start for text, start in starts.items() if start is not None}
-        found = encode([texts[text][start:] for text, start in rests.items()]) if rests else None
+        if not rests:
+            break
+        found = encode([texts[text][start:] for text, start in rests.items()])
         going = {}
         for at, (text, start) in enumerate(rests.items()):
-            assert found is not None
             window = found.select(at, at + 1)
-            windows[text][-1] = replace(windows[text][-1], truncated=np.zeros(1, np.bool_))
-            if not len(window.vectors):
-                continue
-            windows[text].append(replace(window, spans=window.spans + np.int32(start)))
-            if window.truncated[0] and len(windows[text]) < MAX_WINDOWS:
-                going[text] = start
+            # What was not read is now this window's to tell, also where the window has no tokens and is dropped.
+            read = np.zeros(1, np.bool_) if len(window.vectors) else window.truncated
+            windows[text][-1] = replace(windows[text][-1], truncated=read)
+            if len(window.vectors):
+                windows[text].append(replace(window, spans=window.spans + np.int32(start)))
+                if window.truncated[0] and len(windows[text]) < MAX_WINDOWS:
+                    going[text] = start
     bounds = np.cumsum([0, *map(len, windows)]).astype(np.int64)
     return Windowed(concatenate([window for own in windows for window in own]), bounds)
 

@@ -119,10 +119,8 @@ class Segment:
         rows_of(passages, self._windows, windows, bounds)
         return windows, bounds
 
-    def token_rows(self, passage: int, window: int) -> slice | None:
-        """Return which of a passage's tokens are in a window of it; None where the window is the whole passage."""
-        if self._windows is None or self._windows[passage + 1] - self._windows[passage] == 1:
-            return None
+    def token_rows(self, passage: int, window: int) -> slice:
+        """Return which of a passage's tokens are in a window of it."""
         begin = int(self.offsets[passage])
         return slice(int(self.window_offsets[window]) - begin, int(self.window_offsets[window + 1]) - begin)
 
@@ -162,7 +160,7 @@ class Segment:
     ) -> NDArray[np.int64]:
         """Find the passages whose sentence vectors are nearest, by the 8-bit index; only `allowed` ones, if given.
 
-        They are those of the `count` nearest windows, ascending.
+        They are those of the `count` nearest windows: one with several of them is there several times.
         """
         assert self._sentence_index is not None
         faiss = load_faiss()
@@ -174,9 +172,7 @@ class Segment:
             params.sel = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         _, found = self._sentence_index.search(sentence[None, :], count, params=params)
         nearest: NDArray[np.int64] = found[0][found[0] >= 0]
-        if self._windows is None:
-            return np.sort(nearest)
-        return np.unique(np.searchsorted(self._windows, nearest, side="right") - 1)
+        return nearest if self._windows is None else np.searchsorted(self._windows, nearest, side="right") - 1
 
     def _check(self, directory: Path, lists: NDArray[np.int64]) -> None:
         record = self.record

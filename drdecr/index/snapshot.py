@@ -48,6 +48,7 @@ class Snapshot:
         self._version = manifest.version
         quantizers = {record.directory: Quantizer(path, record, self.spec.dim) for record in manifest.quantizers}
         self._segments = [Segment(path, record, quantizers[record.quantizer]) for record in manifest.segments]
+        self._has_windows = any(segment.has_windows for segment in self._segments)
         self._finders = [CandidateFinder(segment) for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
         self.tuning = read_tuning(path)
@@ -180,8 +181,10 @@ class Snapshot:
         vectors, _ = segment.tokens_of(passage)
         if len(vectors) == 0:
             return []
-        _, windows = relevance(segment, self._lanes(query, text), passage)
-        rows = segment.token_rows(local, int(windows[0])) or slice(0, len(vectors))
+        rows = slice(0, len(vectors))
+        if len(segment.windows_of(passage)[0]) > 1:
+            _, windows = relevance(segment, self._lanes(query, text), passage)
+            rows = segment.token_rows(local, int(windows[0]))
         scores = products(vectors[rows], lane_blocks(query.tokens_of(text)))
         spans = segment.store.spans(local)
         matches = []
@@ -258,7 +261,7 @@ class Snapshot:
         order = np.lexsort((positions, -scores))[:k]
         best = positions[order].tolist()
         return [
-            Hit(passage_id, score, position, self._characters(position, window))
+            Hit(passage_id, score, position, self._characters(position, window) if self._has_windows else None)
             for passage_id, score, position, window in zip(
                 self._ids(best), scores[order].tolist(), best, windows[order].tolist(), strict=True
             )
@@ -267,11 +270,12 @@ class Snapshot:
     def _characters(self, position: int, window: int) -> tuple[int, int] | None:
         """Return the characters of a window, None for one that is its whole passage or has no spans."""
         segment, local = self._locate(position)
-        rows = segment.token_rows(local, window)
-        spans = None if rows is None else segment.store.spans(local)
-        if rows is None or spans is None:
+        if len(segment.windows_of(np.array([local], np.int64))[0]) == 1:
             return None
-        own = spans[rows]
+        spans = segment.store.spans(local)
+        if spans is None:
+            return None
+        own = spans[segment.token_rows(local, window)]
         return int(own[:, 0].min()), int(own[:, 1].max())
 
     def _ids(self, positions: Sequence[int]) -> list[str]:

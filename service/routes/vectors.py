@@ -91,7 +91,7 @@ async def rerank_texts(body: RerankRequest, request: Request, service: ServiceDe
             order = np.argsort(-scores, kind="stable")[: body.k]
         warnings = query_warnings(encoder, asked)
         if cut := int(given.windows.truncated.sum()):
-            message = f"The ends of {cut} of the texts were not read: {MAX_WINDOWS} windows are the limit."
+            message = f"The ends of {cut} of the texts were not read (at most {MAX_WINDOWS} windows are)."
             warnings.append(Warned(code="text_truncated", message=message))
         results = [RerankResult(index=int(number), score=round(float(scores[number]), 6)) for number in order]
         return json_response(RerankResponse(results=results, took_ms=watch.took_ms(), warnings=warnings))

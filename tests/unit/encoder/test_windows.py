@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 
 from drdecr.encoder import windows
 from drdecr.encoder.load import load_encoder
-from drdecr.encoder.windows import Windowed, encode_windows, join
+from drdecr.encoder.types import Encoded, Kind, Progress
+from drdecr.encoder.windows import Windowed, add_windows, encode_windows, join
 
 ENCODER = WordEncoder(16, 8, limit=8)
 WORDS = [f"w{number}" for number in range(50)]
@@ -59,6 +62,27 @@ def test_endless_passage_stops_at_the_most_windows(monkeypatch: pytest.MonkeyPat
     found = encode_windows(ENCODER, [" ".join(WORDS), "short"])
     assert np.diff(found.bounds).tolist() == [3, 1]
     assert found.windows.truncated.tolist() == [False, False, True, False]
+
+
+class Blind(WordEncoder):
+    """Finds nothing in a text that begins with a mark, and does not reach its end."""
+
+    def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:
+        seen = super().encode(["" if text.startswith("!") else text for text in texts], kind, progress=progress)
+        ends = seen.truncated | np.array([text.startswith("!") for text in texts])
+        return replace(seen, truncated=ends)
+
+
+def test_end_that_no_window_reaches_is_told() -> None:
+    text = " ".join(WORDS[:8]) + "!!! " + " ".join(WORDS[8:20])
+    blind = Blind(16, 8, limit=8)
+
+    def encode(rests: Sequence[str]) -> Encoded:
+        return blind.encode([rest[rest.index("!") :] for rest in rests], "passage")
+
+    found = add_windows(blind.encode([text], "passage"), [text], encode)
+    assert found.bounds.tolist() == [0, 1]
+    assert found.windows.truncated.tolist() == [True]
 
 
 def test_parts_join_as_if_encoded_together() -> None:
