@@ -125,11 +125,13 @@ class Stage(_Training):
     `refit_projection` fits an embedded student's projection anew at the end, so that token neighbours stay.
     `emphasis` multiplies how often rows of a source are drawn, by a pattern of its name: `"*/questions/*": 5`; a
     source is a file of parallel text, or a data set and a language (`debian/ja`).
+    `rows` says what it learns from: parallel `text` and labelled queries, or the recipe's `dictionaries` alone.
     `teacher_vectors`: `stored` on disk once for each text, or computed `live` at every step, for more text than disk.
     """
 
     kind: Literal["distil"] = "distil"
     objectives: ObjectiveWeights = ObjectiveWeights()
+    rows: Literal["text", "dictionaries"] = "text"
     alike: PositiveInt = 8
     labelled_share: float = Field(default=0.5, ge=0, le=1)
     emphasis: dict[str, Annotated[float, Field(gt=0)]] = {}
@@ -293,8 +295,10 @@ class Recipe(_Part):
 
     `student` and `teacher` are `embedded`, a model directory, or the name of a model on the hub (`owner/name`); a
     plain encoder becomes a student with a fresh projection to `dim`. `data` are fetched data sets, `parallel` files
-    of parallel text (TSV: source, English, translation; or English, translation). Scores of teachers are kept in
-    `cache`, by default inside the run directory, and used again by any run that asks for the same.
+    of parallel text (TSV: source, English, translation; or English, translation). `dictionaries` are such files of
+    single words and short terms, for the stages that name them alone: a word says nothing of how common it is in
+    sentences. Scores of teachers are kept in `cache`, by default inside the run directory, and used again by any run
+    that asks for the same.
     `longest_pair` and `longest_passage` are in characters: longer pairs are left out, longer passages cut.
     `validation_texts` English sentences of each source of parallel text are held back, with all that says the same.
     `precision` is what the models compute in; weights and losses always have 32 bits. `auto` takes bfloat16 where
@@ -313,6 +317,7 @@ class Recipe(_Part):
     sentence_weight: NonNegativeFloat = 1.0
     data: list[Path] = []
     parallel: list[Path] = []
+    dictionaries: list[Path] = []
     languages: list[str] = []
     cache: Path | None = None
     longest_pair: PositiveInt = 1000
@@ -333,6 +338,10 @@ class Recipe(_Part):
         if self.data and not self.languages:
             raise ValueError("languages: name those of the data sets to learn from")
         for stage in self.stages:
+            if isinstance(stage, Stage) and stage.rows == "dictionaries":
+                if not self.dictionaries:
+                    raise ValueError(f"stage {stage.name}: `rows: dictionaries` needs files of `dictionaries`")
+                continue
             of_lists = isinstance(stage, RankingStage) and stage.rows == "lists"
             labelled = isinstance(stage, RankingStage) and stage.rows == "labelled"
             if not of_lists and not self.data and (labelled or not self.parallel):

@@ -82,9 +82,10 @@ def _what_is_missing(recipe: Recipe) -> Iterator[str]:
     for path in recipe.data:
         if not (path / "meta.json").is_file():
             yield f"data: {path} is no fetched data set; run `drdecr data fetch` first"
-    for path in recipe.parallel:
-        if not path.is_file():
-            yield f"parallel: {path}: no such file"
+    for key in ("parallel", "dictionaries"):
+        for path in getattr(recipe, key):
+            if not path.is_file():
+                yield f"{key}: {path}: no such file"
     stages = [stage.name for stage in recipe.stages]
     for role, place in _models(recipe):
         if place in ("student", "teacher"):

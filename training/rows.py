@@ -11,6 +11,7 @@ from pathlib import Path
 
 from drdecr.corpus import SkippedLines, read_pairs, read_passages, read_qrels, read_queries
 from drdecr.errors import InputError
+from training.data.texts import text_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,19 @@ def read_parallel_files(files: Iterable[Path], longest: int) -> dict[str, list[R
             raise InputError("holds no pairs: expected TSV, English and translation, a source before them", path=path)
         rows[str(path)] = found
     return rows
+
+
+def leave_out_held_out(rows: Mapping[str, list[Row]], data: Iterable[Path]) -> dict[str, list[Row]]:
+    """Return the rows without those whose English a data set holds out: a test query, or what answers it.
+
+    The data sets keep their own rows apart; files from elsewhere may say the same.
+    """
+    held: set[str] = set()
+    for root in data:
+        answers = {answer for found in read_qrels(root / "qrels.test.trec").values() for answer in found}
+        held.update(text_key(query.text) for query in read_queries(root / "queries" / "en.test.tsv"))
+        held.update(text_key(one.text) for one in read_passages(root / "passages.jsonl") if one.id in answers)
+    return {source: [row for row in some if text_key(row.english) not in held] for source, some in rows.items()}
 
 
 def read_labelled(data: Iterable[Path], languages: Sequence[str], longest: int) -> dict[str, list[Row]]:

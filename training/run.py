@@ -28,21 +28,22 @@ from training.models import Models, Say, asks_recipes_teacher
 from training.precision import in_bfloat16
 from training.ranking import RankingInputs, run_ranking
 from training.recipe import AnyStage, LiteralStage, RankingStage, Recipe
-from training.rows import Row, read_labelled, read_parallel, read_parallel_files
+from training.rows import Row, leave_out_held_out, read_labelled, read_parallel, read_parallel_files
 from training.run_report import FILE as REPORT_FILE
 from training.run_report import SCORES_FILE, heat_maps, keep_scores, write_report
 from training.stage import StageInputs, run_stage
-from training.validation import hold_back, score_validation
+from training.validation import hold_back, score_validation, without
 
 RECIPE_FILE = "recipe.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What the recipe's data hold, by set and language."""
+    """What the recipe's data hold, by set and language, or by file."""
 
     parallel: Mapping[str, list[Row]]
     labelled: Mapping[str, list[Row]]
+    dictionaries: Mapping[str, list[Row]]
     validation: Mapping[str, list[Row]]
 
 
@@ -130,13 +131,14 @@ def _train(run: StageRun, stage: AnyStage, rows: Rows, models: Models, teacher: 
     assert teacher is not None
     if isinstance(stage, LiteralStage):
         return run_literal(run, rows.parallel, teacher)
+    of_words = stage.rows == "dictionaries"
     return run_stage(
         stage,
         StageInputs(
             student=run.student,
             teacher=TorchEncoder.load(teacher),
-            parallel=rows.parallel,
-            labelled=rows.labelled,
+            parallel=rows.dictionaries if of_words else rows.parallel,
+            labelled={} if of_words else rows.labelled,
             seed=run.seed,
             dropout=run.dropout,
             bfloat16=run.bfloat16,
@@ -149,11 +151,17 @@ def _train(run: StageRun, stage: AnyStage, rows: Rows, models: Models, teacher: 
 
 def _read_rows(recipe: Recipe) -> Rows:
     parallel = read_parallel(recipe.data, recipe.languages, recipe.longest_pair) if recipe.data else {}
-    parallel |= read_parallel_files(recipe.parallel, recipe.longest_pair)
+    files, dictionaries = (
+        leave_out_held_out(read_parallel_files(paths, recipe.longest_pair), recipe.data)
+        for paths in (recipe.parallel, recipe.dictionaries)
+    )
+    parallel |= files
     labelled = read_labelled(recipe.data, recipe.languages, recipe.longest_passage)
     if not recipe.validation_texts:
-        return Rows(parallel, labelled, {})
-    return Rows(*hold_back(parallel, labelled, recipe.validation_texts))
+        return Rows(parallel, labelled, dictionaries, {})
+    parallel, labelled, validation = hold_back(parallel, labelled, recipe.validation_texts)
+    held = {row.english for some in validation.values() for row in some}
+    return Rows(parallel, labelled, without(dictionaries, held), validation)
 
 
 def stage_folder(out: Path, recipe: Recipe, index: int) -> Path:

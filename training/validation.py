@@ -29,7 +29,7 @@ def hold_back(parallel: Mapping[str, list[Row]], labelled: Mapping[str, list[Row
         held.update(chosen)
         first = {row.english: row for row in reversed(rows)}
         validation[source] = [first[english] for english in chosen]
-    return _without(parallel, held), _without(labelled, held), validation
+    return without(parallel, held), without(labelled, held), validation
 
 
 def score_validation(student: Path, validation: Mapping[str, list[Row]]) -> dict[str, Scores]:
@@ -47,7 +47,8 @@ def score_validation(student: Path, validation: Mapping[str, list[Row]]) -> dict
     return scores
 
 
-def _without(rows: Mapping[str, list[Row]], held: set[str]) -> dict[str, list[Row]]:
+def without(rows: Mapping[str, list[Row]], held: set[str]) -> dict[str, list[Row]]:
+    """Return the rows whose English, and whose passage, is not among `held`."""
     return {
         source: [row for row in some if row.english not in held and row.passage not in held]
         for source, some in rows.items()

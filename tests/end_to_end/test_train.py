@@ -22,8 +22,10 @@ from torch import allclose, equal
 from drdecr import cli
 from drdecr.encoder.load import load_encoder
 from drdecr.errors import UsageError
+from training.recipe import Stage
 from training.recipe_file import load_recipe
 from training.run import run_recipe
+from training.stage import StageInputs, run_stage
 
 DRDECR = [sys.executable, "-c", "from drdecr.cli import main; main()"]
 Program = Callable[..., int]
@@ -198,3 +200,30 @@ def test_teacher_of_another_width_teaches_too(recipe: Path, tmp_path: Path) -> N
     # Both stages learn one space.
     assert len(list((tmp_path / "run" / "models").glob("token-map-*-32.npy"))) == 1
     assert len(load_encoder(student).encode(["music player"], "query")) == 1
+
+
+def test_stage_of_words_reads_the_dictionaries_and_no_other_does(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = tmp_path / "de.tsv"
+    # The last entry says what the data set holds out.
+    words.write_text("house\tHaus\nroof\tDach\nmusic viewer\tMusikbetrachter\n", encoding="utf-8")
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    stage = {"steps": 1, "batch_size": 2, "alike": 1}
+    content["dictionaries"] = [str(words)]
+    content["stages"] = [stage | {"name": "words", "rows": "dictionaries"}, stage | {"name": "text"}]
+    read: list[StageInputs] = []
+
+    def remember(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
+        read.append(inputs)
+        return run_stage(stage, inputs, folder)
+
+    monkeypatch.setattr("training.run.run_stage", remember)
+    (tmp_path / "words.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    run_recipe(load_recipe(tmp_path / "words.yaml"), tmp_path / "run")
+    of_words, of_text = read
+    assert {source: [row.english for row in rows] for source, rows in of_words.parallel.items()} == {
+        str(words): ["house", "roof"]
+    }
+    assert of_words.labelled == {}
+    assert sorted(of_text.parallel) == ["data/de", "data/ru"] and of_text.labelled

@@ -1,38 +1,23 @@
-"""The translated package descriptions of the machine's own mirror, fetched by apt-get into a private directory.
-
-The system's lists, caches and update hooks stay untouched, and no root is needed: every directory that apt writes is
-ours, and only the index target of translations is switched on. Signatures are checked as always.
-"""
+"""The translated package descriptions of the machine's own mirror, and no other index target."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
 import lzma
-import os
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from drdecr.errors import FetchError, ResourceError
 from training.data.clients import Outcome, apt_command, client_failure, run_client
 from training.data.files import naming_full_disk
+from training.data.private_apt import other_targets, plain_messages, private_options, run_apt, write_settings
 
-SETTINGS = """\
-#clear Acquire::Languages;
-#clear APT::Update::Pre-Invoke;
-#clear APT::Update::Post-Invoke;
-#clear APT::Update::Post-Invoke-Success;
-Acquire::AllowReleaseInfoChange "true";
-"""
 OPENERS: dict[str, Callable[..., Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
@@ -65,12 +50,12 @@ def fetch_translation_lists(state: Path, codes: Sequence[str]) -> list[Translati
     translations. Raises: FetchError; ResourceError without apt-get or disk space.
     """
     state = state.resolve()
-    options = _private_options(state)
+    options = private_options(state)
     with naming_full_disk(state):
-        _write_settings(state, codes, ())
-        _write_settings(state, codes, _other_targets(options))
+        write_settings(state, codes, ())
+        write_settings(state, codes, other_targets(options, "Translations"))
         command = [*apt_command(), *options, "update"]
-        outcome = _update(command)
+        outcome = run_apt(command)
     lists = _downloaded(options)
     _check_complete(lists, codes, command, outcome, state)
     return lists
@@ -94,69 +79,11 @@ def read_list(path: Path) -> str:
     return raw.decode(errors="replace")
 
 
-def _private_options(state: Path) -> list[str]:
-    places = {"Dir::State": state, "Dir::State::Lists": state / "lists", "Dir::Cache": state / "cache"}
-    settings = ["-c", str(state / "apt.conf")]
-    return [*settings, *(word for name, place in places.items() for word in ("-o", f"{name}={place}"))]
-
-
-def _write_settings(state: Path, codes: Sequence[str], targets_off: Sequence[str]) -> None:
-    for folder in ("lists/partial", "cache/archives/partial"):
-        (state / folder).mkdir(parents=True, exist_ok=True)
-    languages = " ".join(f'"{code}";' for code in ("en", *codes))
-    off = "".join(f'{target}::DefaultEnabled "false";\n' for target in targets_off)
-    (state / "apt.conf").write_text(f"{SETTINGS}Acquire::Languages {{ {languages} }};\n{off}")
-
-
-def _other_targets(options: Sequence[str]) -> list[str]:
-    """Return the configuration names of all index targets but the translations, as other packages may add some."""
-    command = [*apt_command("apt-config"), *options, "dump", "Acquire::IndexTargets"]
-    outcome = run_client(command, env=_plain_messages())
-    found = re.findall(r"^(Acquire::IndexTargets::deb(?:-src)?::[^:\s]+)", outcome.output, re.MULTILINE)
-    if outcome.status != 0 or not found:
-        raise client_failure("apt's configuration", command, outcome, Path(options[1]).parent)
-    return sorted({name for name in found if name != "Acquire::IndexTargets::deb::Translations"})
-
-
-def _update(command: Sequence[str]) -> Outcome:
-    """Run `apt-get update`, showing the percentage that it reports."""
-    reader, writer = os.pipe()
-    with (
-        os.fdopen(reader, encoding="utf-8", errors="replace") as status,
-        tempfile.TemporaryFile() as words,
-        tqdm(total=100, desc="apt-get update", unit="%", disable=not sys.stderr.isatty(), leave=False) as bar,
-    ):
-        try:
-            process = subprocess.Popen(
-                [*command, "-q", "-o", f"APT::Status-Fd={writer}"],
-                stdin=subprocess.DEVNULL,
-                stdout=words,
-                stderr=words,
-                pass_fds=(writer,),
-                env=_plain_messages(),
-            )
-        except OSError as problem:
-            raise ResourceError(f"cannot start {command[0]} ({problem.strerror}); repair it and run again") from None
-        finally:
-            os.close(writer)
-        try:
-            for line in status:
-                if found := re.match(r"dlstatus:\d+:([\d.]+):", line):
-                    bar.update(max(0.0, round(float(found[1]) - bar.n, 1)))
-            process.wait()
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
-        words.seek(0)
-        return Outcome(process.returncode, words.read().decode(errors="replace"))
-
-
 def _downloaded(options: Sequence[str]) -> list[TranslationList]:
     form = "$(CREATED_BY)|$(LANGUAGE)|$(REPO_URI)|$(ORIGIN) $(CODENAME)|$(FILENAME)"
     found = []
     command = [*apt_command(), *options, "indextargets", "--format", form]
-    outcome = run_client(command, env=_plain_messages())
+    outcome = run_client(command, env=plain_messages())
     if outcome.status != 0:
         raise client_failure("the list of apt's downloads", command, outcome, Path(options[1]).parent)
     for line in outcome.output.splitlines():
@@ -187,10 +114,6 @@ def _check_complete(
         raise FetchError(
             "apt-get brought no package descriptions: has this machine any package sources (sources.list)?"
         )
-
-
-def _plain_messages() -> dict[str, str]:
-    return {**os.environ, "LC_ALL": "C.UTF-8"}
 
 
 def _helper() -> str:

@@ -44,7 +44,7 @@ def apt_command(program: str = "apt-get") -> list[str]:
     if found := shutil.which(program):
         return [found]
     raise ResourceError(
-        f"{program} is missing: the debian data set comes from a Debian or Ubuntu machine's own package lists; "
+        f"{program} is missing: it comes with Debian and Ubuntu, whose package lists and packages these data are; "
         "elsewhere use `drdecr data fetch homeassistant`"
     )
 

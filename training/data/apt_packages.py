@@ -1,0 +1,49 @@
+"""Packages of the machine's own mirror, downloaded to be read; nothing is installed."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from drdecr.errors import FetchError
+from training.data.clients import apt_command, client_failure, run_client
+from training.data.files import naming_full_disk
+from training.data.private_apt import other_targets, plain_messages, private_options, run_apt, write_settings
+
+
+def download_packages(state: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Return those of the packages that the mirror has, by name, downloaded into `state`/packages.
+
+    apt checks what it downloads, and does not download again what is there. Raises: FetchError; ResourceError without
+    apt-get or disk space.
+    """
+    state = state.resolve()
+    place = state / "packages"
+    options = private_options(state)
+    with naming_full_disk(state):
+        place.mkdir(parents=True, exist_ok=True)
+        write_settings(state, (), ())
+        write_settings(state, (), other_targets(options, "Packages"))
+        command = [*apt_command(), *options, "update"]
+        outcome = run_apt(command)
+        offered = sorted(set(names).intersection(_known(options)))
+        if not offered:
+            if outcome.status != 0 or "Failed to fetch" in outcome.output:
+                raise client_failure("the list of packages", command, outcome, state)
+            raise FetchError(f"this machine's mirror has none of the packages {', '.join(names)}")
+        command = [*apt_command(), *options, "download", *offered]
+        outcome = run_apt(command, cwd=place)
+        if outcome.status != 0:
+            raise client_failure(f"{len(offered)} packages", command, outcome, state)
+    found = {path.name.split("_", maxsplit=1)[0]: path for path in sorted(place.glob("*.deb"))}
+    if missing := [name for name in offered if name not in found]:
+        raise FetchError(
+            f"apt-get ended well but left no {missing[0]} in {place}; this command shows more: {shlex.join(command)}"
+        )
+    return {name: found[name] for name in offered}
+
+
+def _known(options: Sequence[str]) -> list[str]:
+    listing = run_client([*apt_command("apt-cache"), *options, "pkgnames"], env=plain_messages())
+    return listing.output.split()

