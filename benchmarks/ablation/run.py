@@ -249,6 +249,23 @@ def show(summary: Mapping[str, Any]) -> None:
         print(f"{verdict} {test['better']} > {test['than']} ({test['measure']}): {test['gain']:+.3f}, p {test['p']}")
 
 
+def as_markdown(summary: Mapping[str, Any]) -> str:
+    """Return a table a measure: rows, and columns of languages, each the mean over the sets."""
+    lines = []
+    for one in MEASURES:
+        languages = summary["settings"]["languages"]
+        lines += [f"| {one} | {' | '.join(languages)} | mean |", "| --- |" + " --- |" * (len(languages) + 1)]
+        for name, row in summary["rows"].items():
+            cells = []
+            for lang in languages:
+                of_sets = [value for source, value in row[one]["by_language"].items() if source.split("/")[1] == lang]
+                cells.append(f"{fmean(of_sets):.3f}" if of_sets else "")
+            spread = "" if row[one]["spread"] is None else f" ± {row[one]['spread']:.3f}"
+            lines.append(f"| {name} | {' | '.join(cells)} | {row[one]['mean']:.3f}{spread} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
 def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
@@ -257,7 +274,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("settings", type=Path)
     parser.add_argument("--work", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--out", type=Path, help="The results file; results.json in --work unless given.")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="The results file, with a table beside it (.md); results.json in --work unless given.",
+    )
     options = parser.parse_args()
     settings = yaml.safe_load(options.settings.read_text(encoding="utf-8"))
     options.work.mkdir(parents=True, exist_ok=True)
@@ -270,7 +291,9 @@ def main() -> int:
         parser.error(f"{options.work} was begun with other settings (see {begun}); name another --work")
     kept = measure(prepare(settings, options.work), options.work / "values.json")
     summary = summarise(kept, settings)
-    write_json(options.out or options.work / "results.json", summary)
+    out = options.out or options.work / "results.json"
+    write_json(out, summary)
+    out.with_suffix(".md").write_text(as_markdown(summary), encoding="utf-8")
     show(summary)
     return int(not all(test["holds"] for test in summary["tests"]))
 
