@@ -28,7 +28,7 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install "${TORCH}" && pip ins
 
 FROM source AS install-cpu
 # hadolint ignore=DL3013
-RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu,otel]'
+RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu,demo,otel]'
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
 # A volume that is first mounted at /indexes takes its owner from here.
@@ -49,6 +49,8 @@ CMD ["--help"]
 
 FROM runtime AS cpu
 COPY --from=install-cpu /opt/drdecr /opt/drdecr
+# The released student, for indexes of one's own (`--student /opt/models/drdecr-16`) and for the demo.
+COPY models/drdecr-16 /opt/models/drdecr-16
 # What `drdecr quickstart` leaves, mounted at /data, is served as it is.
 ENV DRDECR_HOST=0.0.0.0 DRDECR_PORT=8080 DRDECR_STUDENT=/data/student DRDECR_INDEX=demo=/data/snapshot
 EXPOSE 8080

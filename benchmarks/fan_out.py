@@ -2,8 +2,8 @@
 
 A query goes to every shard at once and is answered when the last one has answered. A shard has R replicas, a replica
 a queue and some cores, each of which carries out one call at a time. The front sends a call to the replica that has
-fewest of its calls. With hedging, when there is no answer after the 95th percentile of a call's time, it sends a second
-one to another replica; the first answer wins, and the other call still costs its time.
+fewest of its calls. With hedging, when there is no answer after the 95th percentile of a call's time, another
+replica gets a second one; the first answer wins, and the other call still costs its time.
 
 A call's processor time is drawn from those that benchmarks/capacity.py measured at its largest size, scaled to a
 shard's size by its formula. Assumed, not measured: that the formula holds so far beyond what was measured,
