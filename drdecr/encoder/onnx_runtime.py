@@ -10,9 +10,9 @@ from typing import Self
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from drdecr.encoder.batching import encode_tokens
+from drdecr.encoder.piece_tokenizer import PieceTokenizer, read_tokenizer
 from drdecr.encoder.settings import (
     ONNX_FOLDER,
     TOKENIZER_FILE,
@@ -38,7 +38,7 @@ class OnnxEncoder:
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
-        tokenizer: Tokenizer,
+        tokenizer: PieceTokenizer,
         manifest: OnnxManifest,
         precision: Precision,
     ) -> None:
@@ -77,7 +77,7 @@ class OnnxEncoder:
         graph = _checked(folder / manifest.files[chosen], manifest)
         tokenizer_file = _checked(folder / TOKENIZER_FILE, manifest)
         try:
-            tokenizer = Tokenizer.from_file(str(tokenizer_file))
+            tokenizer = read_tokenizer(tokenizer_file.read_text(encoding="utf-8"))
         except Exception as problem:  # the library raises nothing narrower
             raise ModelError(f"{tokenizer_file}: no tokenizer ({problem})") from None
         return cls(_session(graph, manifest, threads), tokenizer, manifest, chosen)
