@@ -1,6 +1,7 @@
 """Measure the memory of the service: resident, its own share, anonymous, and the largest mappings.
 
-It starts `drdecr serve` on a student and a snapshot, sends queries, and reads what the kernel counts for the process.
+It starts `drdecr serve` on a student and a snapshot, sends queries, and reads what the kernel counts for the process;
+then it reranks long texts, and looks again after that and after a pause.
 `rss_mb` counts every page that is mapped in, `pss_mb` gives pages that other processes map too by share, and
 `anonymous_mb` is what no file backs. Files of a snapshot are pages of the system's cache, which it takes back when it
 needs them; they count as resident all the same. Linux only.
@@ -19,9 +20,10 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from http_latency import QUERIES, check, measure, service
+from http_latency import QUERIES, Running, check, measure, service
 
 from drdecr.corpus import read_queries
+from drdecr.encoder.onnx_runtime import KEEP_ROOM_S
 
 _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+ *(.*)$")
 _MIB = 1024
@@ -58,6 +60,22 @@ def largest(pid: int, count: int) -> list[str]:
     return lines
 
 
+def after_reranking(running: Running) -> dict[str, float]:
+    """Rerank long texts, and read the memory then and after the first query that follows a pause."""
+    text = "a long text that the service reads to order it by its relevance to a query " * 25
+    figures = {}
+    for name, texts, pause_s in (("reranked", [text] * 16, 0.0), ("later", [text[:40]], KEEP_ROOM_S + 1)):
+        time.sleep(pause_s)
+        body = json.dumps({"query": "programa", "texts": texts, "timeout_ms": 60_000}).encode()
+        running.connection.request("POST", "/v1/rerank", body, {"Content-Type": "application/json"})
+        answer = running.connection.getresponse()
+        if answer.status != 200:
+            raise SystemExit(f"status {answer.status}: {answer.read().decode()}")
+        answer.read()
+        figures[f"{name}_rss_mb"] = totals(running.pid)["rss_mb"]
+    return figures
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--student", type=Path, required=True)
@@ -76,8 +94,9 @@ def main() -> int:
         ready_s = time.perf_counter() - started
         ready = {f"ready_{name}": value for name, value in totals(running.pid).items()}
         latency = measure(running.connection, texts, options.count)
-        reached = {"ready_s": round(ready_s, 2), **ready, **totals(running.pid)}
         print("\n".join(largest(running.pid, options.top)), file=sys.stderr)
+        sizes = totals(running.pid)
+        reached = {"ready_s": round(ready_s, 2), **ready, **sizes, **after_reranking(running)}
     reached["p50_ms"] = latency["p50_ms"]
     print(json.dumps(reached))
     return check(reached, options.require) if options.require else 0

@@ -13,20 +13,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from drdecr.heap import trim_heap
+
 _DONTNEED = 4
 _HEADER = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ \S+ +/.*\.so[.0-9]*$")
 
 
 def give_back_start() -> None:
-    """Return freed memory and the code of libraries to the system. Does nothing but on Linux with glibc."""
+    """Return freed memory and the code of libraries to the system. On Linux only."""
     gc.collect()
     if sys.platform != "linux":
         return
     library = ctypes.CDLL(None)
     for start, size in untouched_mappings(Path("/proc/self/smaps").read_text(encoding="utf-8")):
         library.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _DONTNEED)
-    if hasattr(library, "malloc_trim"):
-        library.malloc_trim(0)
+    trim_heap()
 
 
 def untouched_mappings(smaps: str) -> Iterator[tuple[int, int]]:
