@@ -51,13 +51,15 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def service(student: Path, snapshot: Path, threads: int | None) -> Iterator[Running]:
-    """Run `drdecr serve` on a free port until the block ends. Its log goes to a file: a full pipe would stop it."""
+def service(student: Path, snapshot: Path, threads: int | None, *, cache: bool = False) -> Iterator[Running]:
+    """Run `drdecr serve` on a free port until the block ends. Its log goes to a file: a full pipe would stop it.
+
+    Without its `cache` of query vectors each query is encoded, also where the same few come again and again.
+    """
     command = [Path(sys.executable).with_name("drdecr"), "serve", "--port", "0", "--student", student]
     command += ["--index", f"bench={snapshot}", *(["--threads", str(threads)] if threads else [])]
     with tempfile.TemporaryFile("w+") as log:
-        # Without the cache of query vectors: the same few queries come again and again, and each is to be encoded.
-        environment = os.environ | {"DRDECR_QUERY_CACHE_BYTES": "0"}
+        environment = os.environ | ({} if cache else {"DRDECR_QUERY_CACHE_BYTES": "0"})
         process = subprocess.Popen(list(map(str, command)), stderr=log, env=environment)
         try:
             connection = http.client.HTTPConnection(wait_for_address(process, log), timeout=60)
