@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean, quantiles
-from typing import IO
+from typing import IO, NamedTuple
 from urllib.parse import urlsplit
 
 import yaml
@@ -43,17 +43,27 @@ QUERIES = (
 )
 
 
+class Running(NamedTuple):
+    """A service that is ready: a connection to it, and the id of its process."""
+
+    connection: http.client.HTTPConnection
+    pid: int
+
+
 @contextmanager
-def service(student: Path, snapshot: Path, threads: int | None) -> Iterator[http.client.HTTPConnection]:
-    """Run `drdecr serve` on a free port until the block ends. Its log goes to a file: a full pipe would stop it."""
+def service(student: Path, snapshot: Path, threads: int | None, *, cache: bool = False) -> Iterator[Running]:
+    """Run `drdecr serve` on a free port until the block ends. Its log goes to a file: a full pipe would stop it.
+
+    Without its `cache` of query vectors each query is encoded, also where the same few come again and again.
+    """
     command = [Path(sys.executable).with_name("drdecr"), "serve", "--port", "0", "--student", student]
     command += ["--index", f"bench={snapshot}", *(["--threads", str(threads)] if threads else [])]
     with tempfile.TemporaryFile("w+") as log:
-        # Without the cache of query vectors: the same few queries come again and again, and each is to be encoded.
-        environment = os.environ | {"DRDECR_QUERY_CACHE_BYTES": "0"}
+        environment = os.environ | ({} if cache else {"DRDECR_QUERY_CACHE_BYTES": "0"})
         process = subprocess.Popen(list(map(str, command)), stderr=log, env=environment)
         try:
-            yield http.client.HTTPConnection(wait_for_address(process, log), timeout=60)
+            connection = http.client.HTTPConnection(wait_for_address(process, log), timeout=60)
+            yield Running(connection, process.pid)
         finally:
             process.terminate()
             process.wait()
@@ -66,7 +76,7 @@ def wait_for_address(process: subprocess.Popen[bytes], log: IO[str]) -> str:
         entries = {entry["event"]: entry for entry in map(json.loads, log)}
         if "ready" in entries:
             return urlsplit(entries["listening"]["url"]).netloc
-        time.sleep(0.1)
+        time.sleep(0.02)
     log.seek(0)
     raise SystemExit(f"the service did not start:\n{log.read()}")
 
@@ -116,8 +126,8 @@ def main() -> int:
 
     files = options.queries or []
     texts = [query.text for path in files for query in read_queries(path)] or list(QUERIES)
-    with service(options.student, options.snapshot, options.threads) as connection:
-        reached = measure(connection, texts, options.count)
+    with service(options.student, options.snapshot, options.threads) as running:
+        reached = measure(running.connection, texts, options.count)
     print(json.dumps(reached))
     return check(reached, options.require) if options.require else 0
 

@@ -220,8 +220,8 @@ def main() -> int:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             sample = (options.student, options.snapshot, texts[-1_000:], options.threads)
             reached |= pool.apply(bare_engine, sample)
-    with service(options.student, options.snapshot, options.threads) as connection:
-        address = f"{connection.host}:{connection.port}"
+    with service(options.student, options.snapshot, options.threads) as running:
+        address = f"{running.connection.host}:{running.connection.port}"
         reached |= uvloop.run(load(address, texts, options))
     if not options.no_bare:
         reached["http_cost"] = round(1 - reached["peak_answered_a_second"] / reached["bare_a_second"], 3)

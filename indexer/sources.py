@@ -97,9 +97,9 @@ class VectorSource:
             advance(len(batch))
 
     def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Windowed]:
-        for encoded in self._file.read(_CHUNK_PASSAGES):
-            yield Windowed.whole(encoded)
-            advance(len(encoded))
+        for passages in self._file.read(_CHUNK_PASSAGES):
+            yield passages
+            advance(len(passages))
 
 
 class StoredSource:

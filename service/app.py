@@ -24,6 +24,7 @@ from service.engine import EngineLoader, expected_checks, load_engine
 from service.following import follow
 from service.gate import OPEN_PATHS, Gate
 from service.key_ring import KeyRing
+from service.memory import give_back_start
 from service.metrics import Metrics
 from service.problems import MEDIA_TYPE, Problem, ProblemBody, from_http_exception, from_validation
 from service.readiness import Readiness
@@ -81,7 +82,7 @@ def create_server(
                 on_failure(error)
         else:
             # What was loaded stays: the collector need not look through it again while requests wait.
-            gc.collect()
+            give_back_start()
             gc.freeze()
             readiness.open()
             versions = {name: index.snapshot.version for name, index in engine.indexes.items()}

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Before numpy is imported. Each worker multiplies small matrices on its own: BLAS's threads would only wait for the
+# next one with the processor that another worker needs (10 ms of it a query on two cores).
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import click
 

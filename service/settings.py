@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     linger_ms: float = Field(
         0.0, ge=0, le=1_000, description="How long a free worker waits for more queries while others are in flight."
     )
-    query_cache_bytes: int = Field(64 * 2**20, ge=0, description="Room for encoded queries; 0 keeps none.")
+    query_cache_bytes: int = Field(32 * 2**20, ge=0, description="Room for encoded queries; 0 keeps none.")
     timeout_ms: int = Field(10_000, ge=1, le=600_000)
     drain_s: float = Field(2.0, ge=0, le=3_600)
     cursor_keep_s: float = Field(

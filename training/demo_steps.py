@@ -17,6 +17,9 @@ from drdecr.errors import DrDecrError, FetchError, ResourceError, UsageError
 from training.data.fetch import fetch_debian, fetch_homeassistant
 
 LANGUAGES = ("ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh")
+# 6,000 passages of the demo, mean of 8 languages: Recall@1 / Recall@10 .590 / .858, with 16 bits .591 / .858; the
+# service then takes 155 MB less.
+_BITS = 6
 RELEASED_MARK = "released.json"
 """In a working directory: it serves a released student, this one."""
 TRAINING_MARK = "run"
@@ -77,6 +80,7 @@ def forbid_other_mode(workdir: Path, *, trains: bool) -> None:
 def build_index(student: Path, passages: Path, snapshot: Path) -> None:
     """Run `drdecr index build`. Raises: DrDecrError where it fails; it has said why."""
     command = ["index", "build", f"--student={student}", f"--passages={passages}", f"--out={snapshot}", "--force"]
+    command.append(f"--bits={_BITS}")
     status = subprocess.run([sys.executable, "-m", "drdecr", *command], check=False).returncode
     if status:
         raise DrDecrError(f"the index was not built (exit status {status}); the lines above say why")

@@ -15,9 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from drdecr.corpus import SkippedLines, read_passages, read_queries
-from drdecr.encoder.batching import concatenate
 from drdecr.encoder.load import Backend, load_encoder
-from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
+from drdecr.encoder.types import Encoder, EncoderSpec, Kind
+from drdecr.encoder.windows import Windowed, encode_windows, join
 from drdecr.errors import UsageError
 
 _CHUNK = 1024
@@ -30,6 +30,7 @@ Text = tuple[str, str]
 @click.option("--kind", type=click.Choice(get_args(Kind)), required=True, help="Which side the texts are.")
 @click.option("--input", "source", type=click.Path(path_type=Path), required=True, help="Queries or passages.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The .npz file to write.")
+@click.option("--windows", is_flag=True, help="Read passages whole, in windows, as an index holds them.")
 @click.option("--backend", type=click.Choice(get_args(Backend)), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of one batch.  [default: all processors]")
 @click.option("--skip-bad-lines", is_flag=True, help="Count and report unusable lines instead of stopping.")
@@ -39,6 +40,7 @@ def encode(
     kind: Kind,
     source: Path,
     out: Path,
+    windows: bool,
     backend: Backend,
     threads: int | None,
     skip_bad_lines: bool,
@@ -48,35 +50,48 @@ def encode(
 
     The file holds `vectors` (tokens, dim) float32, `offsets` (texts + 1,) int64, `ids`, and `sentences`
     (texts, sentence_dim) float32 where the student has them.
+
+    A text is cut at what the student reads at a time. With --windows a passage has all its windows instead:
+    `offsets` bounds the vectors of passages, `windows` (texts + 1,) the windows of passages, `window_offsets`
+    (windows + 1,) the vectors of windows, and `sentences` has a row a window.
     """
+    if windows and kind != "passage":
+        raise UsageError("--windows: only passages have windows; a query is cut at what the student reads")
     if not out.resolve().parent.is_dir():
         raise UsageError(f"--out: {out.resolve().parent} is no directory; create it first")
     skipped = SkippedLines() if skip_bad_lines else None
     texts = list(_texts(source, kind, skipped))
     encoder = load_encoder(student, threads=threads, backend=backend)
-    encoded = _encode_all(encoder, [text for _, text in texts], kind)
-    write_vectors(out, encoded, [name for name, _ in texts], encoder.spec)
+    encoded = _encode_all(encoder, [text for _, text in texts], kind, windows)
+    write_vectors(out, encoded, [name for name, _ in texts], encoder.spec, windows=windows)
     result = {
         "texts": len(texts),
-        "tokens": len(encoded.vectors),
+        "tokens": len(encoded.windows.vectors),
         "dim": encoder.spec.dim,
         "sentence_dim": encoder.spec.sentence_dim,
-        "truncated": int(encoded.truncated.sum()),
+        "truncated": int(encoded.windows.truncated.sum()),
+        **({"windows": len(encoded.windows)} if windows else {}),
         "skipped_lines": skipped.count if skipped else 0,
     }
     _report(result, skipped, out, as_json)
 
 
-def write_vectors(out: Path, encoded: Encoded, ids: list[str], spec: EncoderSpec) -> None:
-    """Write vectors, ids and what an index must know of the student as one `.npz` file, whole or not at all."""
+def write_vectors(out: Path, texts: Windowed, ids: list[str], spec: EncoderSpec, *, windows: bool = False) -> None:
+    """Write vectors, ids and what an index must know of the student as one `.npz` file, whole or not at all.
+
+    Without `windows` each text must be one.
+    """
+    encoded = texts.windows
     arrays = {
         "vectors": encoded.vectors,
-        "offsets": encoded.offsets,
+        "offsets": texts.offsets,
         "ids": np.array(ids, np.str_),
         "spans": encoded.spans,
         "fingerprint": np.array(spec.fingerprint),
         "sentence_weight": np.array(spec.sentence_weight),
     }
+    if windows:
+        arrays |= {"windows": texts.bounds, "window_offsets": encoded.offsets}
     if encoded.sentences is not None:
         arrays["sentences"] = encoded.sentences
     handle, name = tempfile.mkstemp(prefix=f".{out.name}-", dir=out.resolve().parent)
@@ -96,17 +111,20 @@ def _texts(source: Path, kind: Kind, skipped: SkippedLines | None) -> Iterator[T
     return ((passage.id, passage.content) for passage in read_passages(source, skipped=skipped))
 
 
-def _encode_all(encoder: Encoder, texts: list[str], kind: Kind) -> Encoded:
+def _encode_all(encoder: Encoder, texts: list[str], kind: Kind, windows: bool) -> Windowed:
     with tqdm(total=len(texts), unit="text", disable=not sys.stderr.isatty()) as bar:
 
         def advance(finished: int) -> None:
             bar.update(finished)
 
+        def encoded(some: list[str]) -> Windowed:
+            if windows:
+                return encode_windows(encoder, some, progress=advance)
+            return Windowed.whole(encoder.encode(some, kind, progress=advance))
+
         # One chunk of nothing gives an empty file its shapes.
         starts = range(0, max(len(texts), 1), _CHUNK)
-        return concatenate(
-            [encoder.encode(texts[start : start + _CHUNK], kind, progress=advance) for start in starts]
-        )
+        return join([encoded(texts[start : start + _CHUNK]) for start in starts])
 
 
 def _report(result: dict[str, int], skipped: SkippedLines | None, out: Path, as_json: bool) -> None:

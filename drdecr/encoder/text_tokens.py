@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
+from drdecr.encoder.piece_tokenizer import Pieces, PieceTokenizer
 from drdecr.encoder.settings import StudentSettings
 from drdecr.encoder.types import Kind
 
@@ -49,14 +50,10 @@ _NOTHING = TextTokens(
 
 
 class TextTokenizer:
-    """A student's tokenizer under a student's settings. Turns padding and truncation of the tokenizer off."""
+    """A student's tokenizer under a student's settings."""
 
-    def __init__(self, tokenizer: Tokenizer, settings: StudentSettings) -> None:
+    def __init__(self, tokenizer: PieceTokenizer, settings: StudentSettings) -> None:
         self._tokenizer = tokenizer
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        # A text that spells a special token is still text.
-        self._tokenizer.encode_special_tokens = True
         self._settings = settings
         self._unscored = {
             "query": np.array(settings.never_scored + settings.query_skip, np.int64),
@@ -67,17 +64,12 @@ class TextTokenizer:
         """Tokenise texts in parallel and cut each to the limit of its kind. Takes any Unicode, of any length."""
         limit = self._settings.query_length if kind == "query" else self._settings.passage_length
         cleaned = [_clean(text, limit * _CHARACTERS_PER_TOKEN) for text in texts]
-        if len(cleaned) == 1:
-            encodings = [self._tokenizer.encode(cleaned[0].text)]
-        else:
-            encodings = self._tokenizer.encode_batch([clean.text for clean in cleaned])
-        return [
-            self._of_one(encoding, clean, kind, limit) for encoding, clean in zip(encodings, cleaned, strict=True)
-        ]
+        split = self._tokenizer.split([clean.text for clean in cleaned])
+        return [self._of_one(pieces, clean, kind, limit) for pieces, clean in zip(split, cleaned, strict=True)]
 
-    def _of_one(self, encoding: Encoding, clean: _CleanText, kind: Kind, limit: int) -> TextTokens:
-        ids = np.array(encoding.ids, np.int64)
-        content = np.flatnonzero(np.array(encoding.special_tokens_mask, np.int64) == 0)
+    def _of_one(self, pieces: Pieces, clean: _CleanText, kind: Kind, limit: int) -> TextTokens:
+        ids = pieces.ids
+        content = np.flatnonzero(~pieces.special)
         if not len(content):
             return _NOTHING
         settings = self._settings
@@ -90,7 +82,7 @@ class TextTokenizer:
         read = np.concatenate([before, of_text, after])
         added, attended = self._added(kind, len(read))
         spans = np.zeros((len(read) + len(added), 2), np.int64)
-        spans[len(before) : len(before) + kept] = _spans(encoding.offsets[start:stop], clean.text)[:kept]
+        spans[len(before) : len(before) + kept] = _spans(pieces.spans[start:stop], clean.text)[:kept]
         spans[len(before) + kept :] = spans[len(before) + kept - 1, 1]
         spans += clean.skipped
         counted = ~np.isin(read, self._unscored[kind])
@@ -152,9 +144,9 @@ def _clean(text: str, characters: int) -> _CleanText:
     return _CleanText(text, start, cut)
 
 
-def _spans(offsets: list[tuple[int, int]], text: str) -> NDArray[np.int64]:
-    """Turn a tokenizer's offsets into spans that begin at no space and lose no combining mark."""
-    spans = np.array(offsets, np.int64).reshape(-1, 2)
+def _spans(spans: NDArray[np.int64], text: str) -> NDArray[np.int64]:
+    """Turn a tokenizer's spans into such that begin at no space and lose no combining mark."""
+    spans = spans.copy()
     # A composed character is traced to its first code point only: give the token the others too.
     following = np.append(spans[1:, 0], len(text))
     for token in np.flatnonzero(following > spans[:, 1]).tolist():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from drdecr.encoder.batching import encode_tokens
+from drdecr.encoder.piece_tokenizer import read_tokenizer
 from drdecr.encoder.query_weights import QueryWeights
 from drdecr.encoder.settings import Expansion, StudentSettings, fingerprint_student, read_settings
 from drdecr.encoder.text_tokens import TextTokenizer, TextTokens
@@ -40,8 +41,7 @@ class TorchEncoder:
         self.model = model
         self.precision = precision
         self.settings = settings
-        # A copy: the model's own keeps its padding, which training and saving rely on.
-        self._tokenizer = TextTokenizer(Tokenizer.from_str(fast_tokenizer(model).to_str()), settings)
+        self._tokenizer = TextTokenizer(read_tokenizer(fast_tokenizer(model).to_str()), settings)
         self._spec = settings.spec(fingerprint)
 
     @classmethod

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numba import njit
 
+from drdecr.compiled import compiled
 from drdecr.index.halves import EIGHT, decode_eight, decode_one
 from drdecr.index.lanes import (
     LANES,
@@ -26,14 +27,6 @@ from drdecr.index.lanes import (
 )
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _compiled(function: _Function) -> _Function:
-    """Compile without the GIL and keep the result on disk, or in memory where no directory can be written."""
-    try:
-        return cast(_Function, njit(nogil=True, cache=True)(function))
-    except RuntimeError:
-        return cast(_Function, njit(nogil=True)(function))
 
 
 def _reassociated(function: _Function) -> _Function:
@@ -59,7 +52,7 @@ def _scale_to_one(vector: Any) -> None:
             vector[column] *= scale
 
 
-@_compiled
+@compiled
 def decode_halves(codes: Any, rows: Any, out: Any) -> None:
     """Decode the float16 `rows` (n,) int64 of `codes` (all rows, 2 x dim) uint8 into `out` (n, dim) float32."""
     source, target = codes.ctypes.data, out.ctypes.data
@@ -77,7 +70,7 @@ def decode_halves(codes: Any, rows: Any, out: Any) -> None:
             decode_one(at + 2 * column, to + 4 * column)
 
 
-@_compiled
+@compiled
 def decode_products(
     codes: Any, cells: Any, rows: Any, centroids: Any, tables: Any, width: Any, unit: bool, out: Any
 ) -> None:
@@ -111,7 +104,7 @@ def decode_products(
             _scale_to_one(out[i])
 
 
-@_compiled
+@compiled
 def decode_scalars(
     codes: Any, cells: Any, rows: Any, centroids: Any, lows: Any, steps: Any, six: bool, unit: bool, out: Any
 ) -> None:
@@ -154,7 +147,7 @@ def decode_scalars(
             _scale_to_one(out[i])
 
 
-@_compiled
+@compiled
 def lane_products(rows: Any, queries: Any, lanes: Any, out: Any, column: int) -> None:
     """Write rows x lanes dot products into columns [column, column + lanes) of `out`.
 
@@ -176,7 +169,7 @@ def lane_products(rows: Any, queries: Any, lanes: Any, out: Any, column: int) ->
         )
 
 
-@_compiled
+@compiled
 def add_maxsim(rows: Any, bounds: Any, queries: Any, lanes: Any, used: int, scores: Any) -> None:
     """Add to each passage's score the sum over query lanes of its best row.
 
@@ -200,7 +193,7 @@ def add_maxsim(rows: Any, bounds: Any, queries: Any, lanes: Any, used: int, scor
         scores[passage] += total
 
 
-@_compiled
+@compiled
 def best_lists(table: Any, tokens: int, lists: Any, scores: Any) -> None:
     """Find each query token's best lists, best first, ties to the smaller list.
 
@@ -230,7 +223,7 @@ def best_lists(table: Any, tokens: int, lists: Any, scores: Any) -> None:
             threshold[token] = scores[token, count - 1]
 
 
-@_compiled
+@compiled
 def visit_lists(
     packed: Any, starts: Any, sizes: Any, lists: Any, gains: Any, allowed: Any, marks: Any, sums: Any, met: Any
 ) -> int:
@@ -275,7 +268,7 @@ def visit_lists(
     return count
 
 
-@_compiled
+@compiled
 def narrow_table(table: Any, out: Any) -> float:
     """Round a score table to bytes and return what a unit of them is worth.
 
@@ -295,7 +288,7 @@ def narrow_table(table: Any, out: Any) -> float:
     return float(step)
 
 
-@_compiled
+@compiled
 def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, tokens: int, scores: Any) -> None:
     """Score passages by MaxSim over the centroids of their tokens instead of the tokens.
 
@@ -319,7 +312,7 @@ def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, tokens: 
         scores[i] = total
 
 
-@_compiled
+@compiled
 def rows_of(passages: Any, offsets: Any, rows: Any, bounds: Any) -> None:
     """List the token rows of these passages: fills rows (tokens,) int64 and bounds (passages + 1,) int64."""
     at = 0
@@ -331,7 +324,7 @@ def rows_of(passages: Any, offsets: Any, rows: Any, bounds: Any) -> None:
         bounds[i + 1] = at
 
 
-@_compiled
+@compiled
 def collect_postings(offsets: Any, cells: Any, low: int, starts: Any, entries: Any, sizes: Any) -> None:
     """Collect the unique passages of the lists from `low` on, ascending, each list from its place in `entries`.
 
@@ -349,7 +342,7 @@ def collect_postings(offsets: Any, cells: Any, low: int, starts: Any, entries: A
                 sizes[own] += 1
 
 
-@_compiled
+@compiled
 def packed_bytes(entries: Any, starts: Any, sizes: Any, widths: Any, lengths: Any) -> None:
     """Choose for each list the bits of a gap that make it shortest, and say how many bytes it takes."""
     for own in range(len(starts)):
@@ -370,7 +363,7 @@ def packed_bytes(entries: Any, starts: Any, sizes: Any, widths: Any, lengths: An
         lengths[own] = 1 + (best + 7) // 8
 
 
-@_compiled
+@compiled
 def pack_gaps(entries: Any, starts: Any, sizes: Any, widths: Any, places: Any, packed: Any) -> None:
     """Write each list at its place in `packed`, zero before, with eight bytes to spare at its end."""
     base = packed.ctypes.data

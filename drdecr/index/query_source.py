@@ -26,6 +26,8 @@ def encoded_queries(
             raise UsageError("--vectors replaces --student; give one or the other")
         file = VectorFile(vectors)
         snapshot.require_vectors(file.spec)
+        if file.has_windows:
+            raise InputError("holds passages in windows; encode queries with --kind query", path=vectors)
         if queries is not None and [query.id for query in read_queries(queries)] != file.ids:
             raise InputError(f"holds other query ids than {queries}; encode these queries again", path=vectors)
         return len(file.ids), _batches_of(file)
@@ -47,6 +49,6 @@ def encoded_queries(
 
 def _batches_of(file: VectorFile) -> Iterator[tuple[list[str], Encoded]]:
     done = 0
-    for encoded in file.read(_BATCH_QUERIES):
-        yield file.ids[done : done + len(encoded)], encoded
-        done += len(encoded)
+    for queries in file.read(_BATCH_QUERIES):
+        yield file.ids[done : done + len(queries)], queries.windows
+        done += len(queries)

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from drdecr.corpus import MAX_ID_CHARS
 from drdecr.encoder.types import Encoded, EncoderSpec
+from drdecr.encoder.windows import Windowed
 from drdecr.errors import InputError
 
 
 class VectorFile:
     """An .npz with `vectors` (tokens, dim), `offsets` (texts + 1,), `ids`, maybe `sentences` and `spans`.
 
+    Passages in windows have `windows` (texts + 1,) and `window_offsets` (windows + 1,) too, as a snapshot has them.
     The student's `fingerprint` and `sentence_weight` may be there as arrays without dimensions. The vectors are
     read as a stream; only offsets and ids are held in memory.
     Raises: InputError for a file that is no such archive.
@@ -51,7 +53,12 @@ class VectorFile:
     def ids(self) -> list[str]:
         return self._ids
 
-    def read(self, texts: int) -> Iterator[Encoded]:
+    @property
+    def has_windows(self) -> bool:
+        """Whether any text has more than one window."""
+        return len(self._window_offsets) > len(self._offsets)
+
+    def read(self, texts: int) -> Iterator[Windowed]:
         """Yield the vectors of all texts in their order, so many texts at a time; absent spans are (0, 2)."""
         try:
             with ExitStack() as stack:
@@ -62,26 +69,34 @@ class VectorFile:
         except (EOFError, OSError, zipfile.BadZipFile) as problem:
             raise InputError(f"cannot be read as token vectors ({problem})", path=self._path) from None
 
-    def _take(self, readers: dict[str, _ArrayReader], start: int, stop: int) -> Encoded:
-        offsets = self._offsets[start : stop + 1]
+    def _take(self, readers: dict[str, _ArrayReader], start: int, stop: int) -> Windowed:
+        bounds = self._windows[start : stop + 1]
+        count = int(bounds[-1] - bounds[0])
+        offsets = self._window_offsets[bounds[0] : bounds[-1] + 1]
         tokens = int(offsets[-1] - offsets[0])
         vectors = readers["vectors"].take(tokens).astype(np.float32)
-        sentences = readers["sentences"].take(stop - start).astype(np.float32) if "sentences" in readers else None
+        sentences = readers["sentences"].take(count).astype(np.float32) if "sentences" in readers else None
         for array in (vectors, sentences):
             if array is not None and not bool(np.isfinite(array).all()):
                 raise InputError(f"a vector of texts {start} to {stop} is not finite", path=self._path)
-        return Encoded(
+        encoded = Encoded(
             vectors=vectors,
             offsets=offsets - offsets[0],
             sentences=sentences,
             spans=(readers["spans"].take(tokens) if "spans" in readers else np.empty((0, 2))).astype(np.int32),
-            truncated=np.zeros(stop - start, np.bool_),
-            unknown=np.zeros(stop - start, np.float32),
+            truncated=np.zeros(count, np.bool_),
+            unknown=np.zeros(count, np.float32),
         )
+        return Windowed(encoded, bounds - bounds[0])
 
     def _load(self, archive: Any, shapes: dict[str, tuple[int, ...]], sentence_weight: float | None) -> None:
         self._offsets: NDArray[np.int64] = archive["offsets"].astype(np.int64)
         self._ids: list[str] = [str(each) for each in archive["ids"].tolist()]
+        self._windows: NDArray[np.int64] = np.arange(len(self._ids) + 1)
+        self._window_offsets = self._offsets
+        if "windows" in archive.files:
+            self._windows = archive["windows"].astype(np.int64)
+            self._window_offsets = archive["window_offsets"].astype(np.int64)
         self._check(shapes)
         known = {name: archive[name].item() for name in ("fingerprint", "sentence_weight") if name in archive.files}
         if sentence_weight is None:
@@ -94,7 +109,7 @@ class VectorFile:
             sentence_dim=sentence_dim,
             sentence_weight=sentence_weight if sentence_dim else 0.0,
             query_length=0,
-            passage_length=int(np.diff(self._offsets).max(initial=0)),
+            passage_length=int(np.diff(self._window_offsets).max(initial=0)),
         )
 
     def _check(self, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -106,8 +121,10 @@ class VectorFile:
             raise InputError(
                 f"`offsets` must rise from 0 to {tokens} in {count + 1} steps, one more than `ids`", path=self._path
             )
-        if "sentences" in shapes and (len(shapes["sentences"]) != 2 or shapes["sentences"][0] != count):
-            raise InputError(f"`sentences` must be ({count}, dim), found {shapes['sentences']}", path=self._path)
+        self._check_windows()
+        rows = len(self._window_offsets) - 1
+        if "sentences" in shapes and (len(shapes["sentences"]) != 2 or shapes["sentences"][0] != rows):
+            raise InputError(f"`sentences` must be ({rows}, dim), found {shapes['sentences']}", path=self._path)
         if "spans" in shapes and shapes["spans"] != (tokens, 2):
             raise InputError(f"`spans` must be ({tokens}, 2), found {shapes['spans']}", path=self._path)
         seen: set[str] = set()
@@ -121,6 +138,16 @@ class VectorFile:
             if each in seen:
                 raise InputError(f"id {each!r} appears a second time; ids must be unique", path=self._path)
             seen.add(each)
+
+    def _check_windows(self) -> None:
+        windows, offsets = self._windows, self._window_offsets
+        count, rows = len(self._ids), len(offsets) - 1
+        if len(windows) != count + 1 or windows[0] != 0 or windows[-1] != rows or (np.diff(windows) < 1).any():
+            raise InputError(
+                f"`windows` must rise from 0 to {rows} in {count + 1} steps, one more than `ids`", path=self._path
+            )
+        if (np.diff(offsets) < 0).any() or not np.array_equal(offsets[windows], self._offsets):
+            raise InputError("`window_offsets` must rise, and meet `offsets` where a text begins", path=self._path)
 
 
 class _ArrayReader:

@@ -110,6 +110,8 @@ def _embedding(spec: EncoderSpec, encoded: Encoded, body: EncodeRequest, as_text
         if body.kind == "query":
             warnings.append(Warned(code="query_truncated", message=message))
         else:
+            end = int(encoded.spans[:, 1].max(initial=0))
+            message = f"Cut at {limit} tokens, before character {end}; send the rest as a text of its own."
             warnings.append(Warned(code="text_truncated", message=message))
     sentence = None if encoded.sentences is None else encoded.sentences[0]
     return Embedding(

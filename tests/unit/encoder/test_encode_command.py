@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from drdecr.encoder.commands import encode, write_vectors
 from drdecr.encoder.load import load_encoder
+from drdecr.encoder.windows import Windowed, encode_windows
 from drdecr.errors import InputError, UsageError
 
 PASSAGES = [{"id": "p1", "text": "A text.", "title": "Title"}, {"id": "p2", "text": "word1 " * 200}]
@@ -57,6 +58,30 @@ def test_passages_are_read_with_their_title_and_cuts_are_told(another_student: P
         assert np.allclose(arrays["vectors"][: len(expected.vectors)], expected.vectors, atol=1e-5)
 
 
+def test_windows_hold_the_ends_of_long_passages(tiny_student: Path, tmp_path: Path) -> None:
+    texts = ["short", "a long text " * 40, "also short"]
+    source, out = tmp_path / "passages.jsonl", tmp_path / "passages.npz"
+    source.write_text("".join(json.dumps({"id": str(at), "text": text}) + "\n" for at, text in enumerate(texts)))
+    printed = run(tiny_student, "--kind", "passage", "--input", source, "--out", out, "--windows", "--json")
+    expected = encode_windows(load_encoder(tiny_student, threads=1), texts)
+    result = json.loads(printed.splitlines()[-1])
+    assert (result["truncated"], result["windows"]) == (0, len(expected.windows))
+    with np.load(out) as arrays:
+        assert arrays["windows"].tolist() == expected.bounds.tolist() != [0, 1, 2, 3]
+        assert arrays["window_offsets"].tolist() == expected.windows.offsets.tolist()
+        assert arrays["offsets"].tolist() == expected.offsets.tolist()
+        assert np.allclose(arrays["vectors"], expected.windows.vectors, atol=1e-5)
+        assert np.allclose(arrays["sentences"], expected.windows.sentences, atol=1e-5)
+        assert arrays["spans"].max() == len(texts[1].rstrip())
+
+
+def test_windows_of_queries_are_refused(tiny_student: Path, queries: Path, tmp_path: Path) -> None:
+    arguments = (tiny_student, "--kind", "query", "--input", queries, "--out", tmp_path / "out.npz", "--windows")
+    done = CliRunner().invoke(encode, [str(argument) for argument in arguments])
+    assert isinstance(done.exception, UsageError)
+    assert "only passages have windows" in str(done.exception)
+
+
 def test_empty_file_gives_empty_arrays(tiny_student: Path, tmp_path: Path) -> None:
     (tmp_path / "none.tsv").touch()
     run(tiny_student, "--kind", "query", "--input", tmp_path / "none.tsv", "--out", tmp_path / "none.npz")
@@ -88,7 +113,7 @@ def test_failed_write_leaves_the_older_file(
     out = tmp_path / "out.npz"
     out.write_bytes(b"older")
     encoder = load_encoder(tiny_student, threads=1)
-    encoded = encoder.encode(["hello"], "query")
+    encoded = Windowed.whole(encoder.encode(["hello"], "query"))
     monkeypatch.setattr(np, "savez", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_vectors(out, encoded, ["q1"], encoder.spec)

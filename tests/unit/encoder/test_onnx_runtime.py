@@ -7,12 +7,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from drdecr.encoder import onnx_runtime
 from drdecr.encoder.batching import batches, concatenate
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.onnx_runtime import OnnxEncoder
@@ -169,3 +171,28 @@ def test_serving_imports_no_torch(tiny_student: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+def test_room_of_large_batches_is_given_back_by_a_small_one_after_a_pause(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = OnnxEncoder.load(tiny_student)
+    session = encoder._session
+    gave_back = []
+
+    class Watched:
+        def run(self, outputs: list[str], inputs: dict[str, np.ndarray], options: Any) -> Any:
+            key = "memory.enable_memory_arena_shrinkage"
+            gave_back.append(options is not None and options.get_run_config_entry(key) == "cpu:0")
+            return session.run(outputs, inputs, options)
+
+    monkeypatch.setattr(encoder, "_session", Watched())
+    query, passages = ["cats"], ["many words of a passage"] * 200
+    for texts in (query, passages, query):
+        encoder.encode(texts, "passage")
+    assert not any(gave_back)
+    monkeypatch.setattr(onnx_runtime, "KEEP_ROOM_S", 0.0)
+    gave_back.clear()
+    for texts in (query, query, passages, query, query):
+        encoder.encode(texts, "passage")
+    assert gave_back == [True, False, False, True, False]

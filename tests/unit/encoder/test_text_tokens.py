@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from drdecr.encoder.piece_tokenizer import read_tokenizer
 from drdecr.encoder.settings import StudentSettings
 from drdecr.encoder.text_tokens import TextTokenizer
 from drdecr.encoder.unigram import PADDING, UNKNOWN, tokenizer_from_sentencepiece
@@ -19,9 +20,13 @@ BEGIN, END = 1, 2
 BASE = StudentSettings(name="test", dim=4, query_length=8, passage_length=16, pad_id=3, unknown_id=0)
 
 
+def of_letters(settings: StudentSettings) -> TextTokenizer:
+    return TextTokenizer(read_tokenizer(make_tokenizer().to_str()), settings)
+
+
 @pytest.fixture(scope="module")
 def letters() -> TextTokenizer:
-    return TextTokenizer(make_tokenizer(), BASE)
+    return of_letters(BASE)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,8 @@ def base_tokenizer(sentencepiece_model: Path) -> Tokenizer:
 def base(base_tokenizer: Tokenizer) -> TextTokenizer:
     unknown = base_tokenizer.token_to_id(UNKNOWN)
     return TextTokenizer(
-        base_tokenizer, BASE.model_copy(update={"passage_length": 64, "pad_id": 128_000, "unknown_id": unknown})
+        read_tokenizer(base_tokenizer.to_str()),
+        BASE.model_copy(update={"passage_length": 64, "pad_id": 128_000, "unknown_id": unknown}),
     )
 
 
@@ -80,7 +86,9 @@ def test_spans_cover_every_character_but_spaces(text: str, base: TextTokenizer) 
 
 
 def test_marker_goes_after_the_first_token_and_is_not_scored() -> None:
-    tokenizer = TextTokenizer(make_tokenizer(), BASE.model_copy(update={"query_prefix": (7, 8)}))
+    tokenizer = TextTokenizer(
+        read_tokenizer(make_tokenizer().to_str()), BASE.model_copy(update={"query_prefix": (7, 8)})
+    )
     [query], [passage] = tokenizer.tokenize(["q"], "query"), tokenizer.tokenize(["q"], "passage")
     assert query.ids[:3].tolist() == [BEGIN, 7, 8]
     assert query.scored.tolist() == list(range(3, len(query.ids) - 1))
@@ -97,14 +105,18 @@ def test_text_at_the_limit_is_whole_and_one_token_more_is_cut(letters: TextToken
 
 
 def test_prefix_counts_towards_the_limit() -> None:
-    tokenizer = TextTokenizer(make_tokenizer(), BASE.model_copy(update={"query_prefix": (7, 8)}))
+    tokenizer = TextTokenizer(
+        read_tokenizer(make_tokenizer().to_str()), BASE.model_copy(update={"query_prefix": (7, 8)})
+    )
     [tokens] = tokenizer.tokenize(["123456"], "query")
     assert (len(tokens.ids), len(tokens.scored), tokens.truncated) == (8, 4, True)
 
 
 def test_skipped_ids_are_read_but_not_scored_on_their_side_only() -> None:
     comma = make_tokenizer().token_to_id(",")
-    tokenizer = TextTokenizer(make_tokenizer(), BASE.model_copy(update={"passage_skip": (comma,)}))
+    tokenizer = TextTokenizer(
+        read_tokenizer(make_tokenizer().to_str()), BASE.model_copy(update={"passage_skip": (comma,)})
+    )
     [query], [passage] = tokenizer.tokenize(["1,2"], "query"), tokenizer.tokenize(["1,2"], "passage")
     assert query.ids.tolist() == passage.ids.tolist()
     assert query.spans.tolist() == [[0, 1], [1, 2], [2, 3]]
@@ -147,7 +159,7 @@ def test_padding_and_truncation_of_the_given_tokenizer_do_not_leak() -> None:
     padded = make_tokenizer()
     padded.enable_padding(pad_id=3, pad_token="<pad>", length=12)
     padded.enable_truncation(3)
-    [tokens] = TextTokenizer(padded, BASE).tokenize(["1234"], "query")
+    [tokens] = TextTokenizer(read_tokenizer(padded.to_str()), BASE).tokenize(["1234"], "query")
     assert len(tokens.ids) == 6
 
 

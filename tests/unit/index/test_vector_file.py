@@ -15,7 +15,7 @@ from drdecr.index.vector_file import VectorFile
 def test_vectors_come_back_in_parts(tmp_path: Path) -> None:
     texts = encoded([3, 0, 2, 5, 1], 6, 4)
     file = VectorFile(save_vectors(tmp_path / "v.npz", texts))
-    parts = list(file.read(2))
+    parts = [part.windows for part in file.read(2)]
     assert [len(part) for part in parts] == [2, 2, 1]
     assert np.array_equal(np.concatenate([part.vectors for part in parts]), texts.vectors)
     assert np.array_equal(
@@ -35,7 +35,7 @@ def test_compressed_archives_and_other_number_types_are_read(tmp_path: Path) -> 
     )
     file = VectorFile(tmp_path / "v.npz")
     assert file.ids == ["7", "8"]
-    assert np.array_equal(next(iter(file.read(5))).vectors, texts.vectors)
+    assert np.array_equal(next(iter(file.read(5))).windows.vectors, texts.vectors)
 
 
 def test_student_that_the_file_names_is_known(tmp_path: Path) -> None:
@@ -62,6 +62,13 @@ def test_student_that_the_file_names_is_known(tmp_path: Path) -> None:
         ({"vectors": np.array([["a"], ["b"], ["c"]])}, "array of numbers"),
         ({"vectors": np.asfortranarray(np.ones((3, 4), np.float32))}, "C-ordered"),
         ({"sentences": np.zeros((3, 4), np.float32)}, r"`sentences` must be \(2, dim\)"),
+        ({"windows": np.array([0, 1]), "window_offsets": np.array([0, 3])}, "`windows` must rise from 0 to 1 in 3"),
+        ({"windows": np.array([0, 0, 2]), "window_offsets": np.array([0, 2, 3])}, "`windows` must rise"),
+        (
+            {"windows": np.array([0, 2, 3]), "window_offsets": np.array([0, 1, 3, 3])},
+            "`window_offsets` must",
+        ),
+        ({"windows": np.array([0, 1, 2])}, "window_offsets"),
         ({"spans": np.zeros((2, 2), np.int32)}, r"`spans` must be \(3, 2\)"),
     ],
 )

@@ -9,10 +9,13 @@ import pytest
 from changing import passage_file
 from fabricated_vectors import WordEncoder, brute_force_windows
 
+from drdecr.encoder.commands import write_vectors
 from drdecr.encoder.windows import encode_windows
+from drdecr.errors import InputError
 from drdecr.index import EXACT, SearchParams, Snapshot
 from drdecr.index.filters import parse_filter
-from indexer.build import build
+from drdecr.index.query_source import encoded_queries
+from indexer.build import build, build_from_vectors
 from indexer.change import add, delete
 from indexer.inspect import describe
 from indexer.merge import merge
@@ -52,6 +55,22 @@ def test_wide_open_search_is_brute_force_over_windows(tmp_path: Path, encoder: W
         for query, hits in enumerate(snapshot.search(queries, 10, EXACT)):
             wanted = brute_force_windows(encoded, queries, query, 10)
             assert [(hit.position, pytest.approx(hit.score, abs=2e-3)) for hit in hits] == wanted
+
+
+def test_windows_from_a_file_of_vectors_search_as_those_of_passages(tmp_path: Path, encoder: WordEncoder) -> None:
+    texts = make_texts(120)
+    encoded, file = encode_windows(encoder, list(texts.values())), tmp_path / "vectors.npz"
+    write_vectors(file, encoded, list(texts), encoder.spec, windows=True)
+    build_from_vectors(file, tmp_path / "from-vectors")
+    queries = encoder.encode([" ".join(text.split()[-5:]) for text in list(texts.values())[:20]], "query")
+    with (
+        Snapshot.open(made(tmp_path, encoder, texts)) as whole,
+        Snapshot.open(tmp_path / "from-vectors", verify=True) as read,
+    ):
+        assert read.search(queries, 10, EXACT) == whole.search(queries, 10, EXACT)
+        assert any(hit.window for hits in read.search(queries, 10, EXACT) for hit in hits)
+        with pytest.raises(InputError, match="--kind query"):
+            encoded_queries(read, None, None, file, None)
 
 
 def test_narrowed_search_finds_what_stands_at_the_end_of_long_passages(tmp_path: Path, encoder: WordEncoder) -> None:

@@ -29,12 +29,15 @@ def test_base64_holds_the_same_vectors(client):
 
 
 def test_cut_text_is_told(client):
-    query, passage = (
-        client.post("/v1/encode", json={"texts": ["word " * 10], "kind": kind}).json()["embeddings"][0]
-        for kind in ("query", "passage")
+    query, passage, longer = (
+        client.post("/v1/encode", json={"texts": ["word " * count], "kind": kind}).json()["embeddings"][0]
+        for kind, count in (("query", 10), ("passage", 10), ("passage", 100))
     )
     assert [warning["code"] for warning in query["warnings"]] == ["query_truncated"]
     assert passage["warnings"] == []
+    [warning] = longer["warnings"]
+    assert warning["code"] == "text_truncated"
+    assert f"before character {longer['spans'][-1][1]};" in warning["message"]
 
 
 @pytest.mark.parametrize(
