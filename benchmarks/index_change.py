@@ -151,10 +151,10 @@ def load(data: Path | None, count: int, queries: int) -> Collection:
         passages = world.passages(count)
         return Collection(passages, world.queries(passages, queries, 32), by_topic(passages))
     offsets = np.load(data / "offsets.npy")[: count + 1].astype(np.int64)
-    stored = np.fromfile(data / "vectors.f16", "<f2", count=int(offsets[-1]) * 128).reshape(-1, 128)
+    stored = np.load(data / "vectors.npy", mmap_mode="r")[: int(offsets[-1])]
     passages = encoded(stored.astype(np.float32), np.diff(offsets), None)
     asked = np.load(data / "queries.npy")[:queries].astype(np.float32)
-    asking = encoded(asked.reshape(-1, 128), np.full(len(asked), asked.shape[1]), None)
+    asking = encoded(asked.reshape(-1, asked.shape[2]), np.full(len(asked), asked.shape[1]), None)
     return Collection(passages, asking, by_topic(passages))
 
 

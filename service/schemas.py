@@ -318,8 +318,8 @@ class StoredIndexBody(BaseModel):
 
     created: str = Field(description="UTC, ISO 8601.")
     bits: int
-    dims: int | None
-    pool: float
+    dims: int | None = None
+    pool: float = 1.0
     versions: list[VersionBody] = Field(description="The oldest first.")
     aliases: list[str] = Field(description="What points at it.")
 

@@ -60,6 +60,7 @@ def test_smaller_snapshot_is_built_told_and_searched_with_whole_queries(files: P
     facts = json.loads(run("index", "info", "snap", "--json").output)
     assert (facts["dim"], facts["dims"], facts["pool"], facts["format_version"]) == (16, 8, 1.5, 2)
     assert facts["token_vectors"] == 60
+    assert json.loads(run("index", "info", "snap", "--recall", "--json").output)["recall_estimate"] == 1
     asked = STUDENTS["student"].encode(["word3", "word7 word8"], "query")
     spec = STUDENTS["student"].spec
     save_vectors(Path("queries.npz"), asked, fingerprint=spec.fingerprint, sentence_weight=spec.sentence_weight)
