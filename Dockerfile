@@ -28,7 +28,7 @@ RUN --mount=type=cache,target=/root/.cache/pip pip install "${TORCH}" && pip ins
 
 FROM source AS install-cpu
 # hadolint ignore=DL3013
-RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu,demo,otel]'
+RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu,demo,otel,pool]'
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
 # A volume that is first mounted at /indexes takes its owner from here.

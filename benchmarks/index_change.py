@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -27,7 +29,10 @@ from search_latency import World, check, encoded
 
 from drdecr.encoder.types import Encoded
 from drdecr.index import SearchParams, Snapshot
+from drdecr.index import snapshot as snapshots
 from drdecr.index.manifest import read_manifest
+from drdecr.index.score import QueryLanes
+from drdecr.index.segment import Segment
 from indexer.build import build_from_vectors
 from indexer.change import add_vectors, delete
 from indexer.compact import compact
@@ -77,10 +82,17 @@ class Collection:
 
 
 def measure(path: Path, queries: Encoded, truth: list[set[str]], params: SearchParams) -> dict[str, float]:
-    """Search one query at a time and return recall, CPU milliseconds a query, and sizes."""
-    found, used = 0, []
-    with Snapshot.open(path) as snapshot:
+    """Search one query at a time and return recall, CPU milliseconds and exact scores a query, and sizes."""
+    found, used, scored = 0, [], []
+    relevance = snapshots.relevance
+
+    def counting(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) -> Any:
+        scored.append(len(passages))
+        return relevance(segment, query, passages)
+
+    with Snapshot.open(path) as snapshot, patch.object(snapshots, "relevance", counting):
         snapshot.warm_up()
+        scored.clear()
         for number in range(len(queries)):
             query = queries.select(number, number + 1)
             began = time.thread_time()
@@ -91,6 +103,7 @@ def measure(path: Path, queries: Encoded, truth: list[set[str]], params: SearchP
     return {
         "recall_at_10": round(found / (_K * len(queries)), 4),
         "p50_cpu_ms": round(float(np.median(used)), 3),
+        "exact_scores": round(sum(scored) / len(queries), 1),
         "segments": len(manifest.segments),
         "lists": sum(quantizer.lists for quantizer in manifest.quantizers),
         "size_mb": round(manifest.size_bytes / 1e6, 1),
@@ -151,10 +164,10 @@ def load(data: Path | None, count: int, queries: int) -> Collection:
         passages = world.passages(count)
         return Collection(passages, world.queries(passages, queries, 32), by_topic(passages))
     offsets = np.load(data / "offsets.npy")[: count + 1].astype(np.int64)
-    stored = np.fromfile(data / "vectors.f16", "<f2", count=int(offsets[-1]) * 128).reshape(-1, 128)
+    stored = np.load(data / "vectors.npy", mmap_mode="r")[: int(offsets[-1])]
     passages = encoded(stored.astype(np.float32), np.diff(offsets), None)
     asked = np.load(data / "queries.npy")[:queries].astype(np.float32)
-    asking = encoded(asked.reshape(-1, 128), np.full(len(asked), asked.shape[1]), None)
+    asking = encoded(asked.reshape(-1, asked.shape[2]), np.full(len(asked), asked.shape[1]), None)
     return Collection(passages, asking, by_topic(passages))
 
 

@@ -11,7 +11,8 @@ from drdecr.corpus import SkippedLines
 from drdecr.encoder.types import Encoder
 from drdecr.errors import UsageError
 from drdecr.index.codec import BITS
-from drdecr.index.manifest import FORMAT_VERSION, Manifest, StudentRecord, write_manifest
+from drdecr.index.manifest import Manifest, StudentRecord, format_of, write_manifest
+from drdecr.index.reduction import reduction_of
 from drdecr.index.vector_file import VectorFile
 from indexer.progress import SILENT, Progress
 from indexer.segments import NewQuantizer, write_segment
@@ -45,16 +46,21 @@ def build(
     out: Path,
     *,
     bits: int = 16,
+    dims: int | None = None,
+    pool: float = 1.0,
     force: bool = False,
     skip_bad_lines: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Encode a passage file and build its snapshot at `out`, which must not exist unless `force`.
 
-    Raises: InputError for a bad passage file, UsageError for a taken `out`, ResourceError for a full disk.
+    `dims` keeps the first dimensions of each token vector, `pool` about one of so many token vectors of a passage.
+    Raises: InputError for a bad passage file, UsageError for a taken `out` or for what the student cannot give,
+    ResourceError for a full disk.
     """
     skipped = SkippedLines() if skip_bad_lines else None
-    return _build(EncodedFile(encoder, passages, skipped), out, bits, force, progress or SILENT, skipped)
+    reduction = reduction_of(dims, pool, encoder.spec.dim, encoder.spec.name)
+    return _build(EncodedFile(encoder, passages, skipped, reduction), out, bits, force, progress or SILENT, skipped)
 
 
 def build_from_vectors(
@@ -62,6 +68,8 @@ def build_from_vectors(
     out: Path,
     *,
     bits: int = 16,
+    dims: int | None = None,
+    pool: float = 1.0,
     force: bool = False,
     sentence_weight: float | None = None,
     progress: Progress | None = None,
@@ -70,8 +78,9 @@ def build_from_vectors(
 
     `sentence_weight` replaces the one in the file (1 where there is none). Raises: as `build`.
     """
-    source = VectorSource(VectorFile(vectors, sentence_weight=sentence_weight))
-    return _build(source, out, bits, force, progress or SILENT, None)
+    file = VectorFile(vectors, sentence_weight=sentence_weight)
+    reduction = reduction_of(dims, pool, file.spec.dim, file.spec.name)
+    return _build(VectorSource(file, reduction), out, bits, force, progress or SILENT, None)
 
 
 def build_from_source(source: Source, out: Path, bits: int, progress: Progress = SILENT) -> BuildReport:
@@ -91,9 +100,10 @@ def _build(
             partial, FIRST_SEGMENT, source, lambda _: NewQuantizer(FIRST_QUANTIZER, bits), progress
         )
         manifest = Manifest(
-            format_version=FORMAT_VERSION,
+            format_version=format_of(source.reduction),
             written_by=f"drdecr {__version__}",
             student=StudentRecord.of(source.spec),
+            reduction=source.reduction,
             quantizers=[written.quantizer],
             segments=[written.record],
         )

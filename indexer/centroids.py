@@ -1,4 +1,7 @@
-"""How many inverted lists a collection gets, and where their centroids lie."""
+"""How many inverted lists a collection gets, and where their centroids lie.
+
+With `faiss-gpu` and a GPU that it sees, FAISS clusters and assigns there; an empty `CUDA_VISIBLE_DEVICES` forbids it.
+"""
 
 from __future__ import annotations
 
@@ -52,19 +55,27 @@ def train_centroids(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
         seed=_SEED,
         min_points_per_centroid=1,
         max_points_per_centroid=len(sample),
+        gpu=faiss.get_num_gpus(),
     )
     kmeans.train(sample)
     centroids: NDArray[np.float32] = np.ascontiguousarray(kmeans.centroids, dtype=np.float32)
     return centroids
 
 
-def assign(vectors: NDArray[np.float32], centroids: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the list of each vector: the centroid with the greatest dot product, (n,) int64."""
-    faiss = load_faiss()
-    quantizer = faiss.IndexFlatIP(centroids.shape[1])
-    quantizer.add(centroids)
-    cells: NDArray[np.int64] = quantizer.search(vectors, 1)[1][:, 0]
-    return cells
+class Assigner:
+    """Finds the list of each vector: the centroid with the greatest dot product."""
+
+    def __init__(self, centroids: NDArray[np.float32]) -> None:
+        faiss = load_faiss()
+        self._index = faiss.IndexFlatIP(centroids.shape[1])
+        self._index.add(centroids)
+        if faiss.get_num_gpus():
+            self._index = faiss.index_cpu_to_all_gpus(self._index)
+
+    def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the lists of vectors (n, dim), (n,) int64."""
+        cells: NDArray[np.int64] = self._index.search(vectors, 1)[1][:, 0]
+        return cells
 
 
 def _sample(vectors: NDArray[Any], size: int) -> NDArray[np.float32]:

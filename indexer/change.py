@@ -69,20 +69,22 @@ def add(
     """
     skipped = SkippedLines() if skip_bad_lines else None
 
-    def check(manifest: Manifest) -> None:
+    def open_source(manifest: Manifest) -> Source:
         require_student(encoder.spec, manifest.student.spec, snapshot)
+        return EncodedFile(encoder, passages, skipped, manifest.reduction)
 
-    return _add(snapshot, EncodedFile(encoder, passages, skipped), check, keep, progress, skipped)
+    return _add(snapshot, open_source, keep, progress, skipped)
 
 
 def add_vectors(snapshot: Path, vectors: Path, *, keep: int = KEPT, progress: Progress = SILENT) -> ChangeReport:
     """Add the .npz that `drdecr encode` writes; its passages have ids, but no texts. Raises: as `add`."""
     file = VectorFile(vectors)
 
-    def check(manifest: Manifest) -> None:
+    def open_source(manifest: Manifest) -> Source:
         require_vectors(file.spec, manifest.student.spec, snapshot)
+        return VectorSource(file, manifest.reduction)
 
-    return _add(snapshot, VectorSource(file), check, keep, progress, None)
+    return _add(snapshot, open_source, keep, progress, None)
 
 
 def delete(snapshot: Path, ids: Iterable[str], *, missing_ok: bool = False, keep: int = KEPT) -> ChangeReport:
@@ -127,16 +129,14 @@ def rollback(snapshot: Path, *, to: int | None = None, keep: int = KEPT) -> Chan
 
 def _add(
     snapshot: Path,
-    source: Source,
-    check: Callable[[Manifest], None],
+    open_source: Callable[[Manifest], Source],
     keep: int,
     progress: Progress,
     skipped: SkippedLines | None,
 ) -> ChangeReport:
     started = time.monotonic()
     with changed_snapshot(snapshot, "add", keep=keep) as draft:
-        check(draft.manifest)
-        written, replaced = _append(draft, source, progress)
+        written, replaced = _append(draft, open_source(draft.manifest), progress)
         if written.record.passages:
             merge_newest(draft, progress)
     return report_change(

@@ -46,6 +46,8 @@ for _command in (add_command, delete_command, rollback_command, compact_command,
 @click.option("--vectors", type=FilePath, help="An .npz of `drdecr encode`, instead of student and passages.")
 @click.option("--out", type=AnyPath, required=True, help="Where the snapshot goes.")
 @click.option("--bits", type=click.Choice([str(bits) for bits in BITS]), default="16", show_default=True)
+@click.option("--dims", type=int, help="Keep the first so many dimensions of each token vector; the default is all.")
+@click.option("--pool", type=float, default=1.0, show_default=True, help="Keep about one of so many token vectors.")
 @click.option("--sentence-weight", type=float, help="With --vectors: weight of the sentence vectors.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the encoder; the default is its own.")
 @click.option("--skip-bad-lines", is_flag=True, help="Count and report bad lines instead of stopping.")
@@ -57,6 +59,8 @@ def build_command(
     vectors: Path | None,
     out: Path,
     bits: str,
+    dims: int | None,
+    pool: float,
     sentence_weight: float | None,
     threads: int | None,
     skip_bad_lines: bool,
@@ -65,6 +69,9 @@ def build_command(
 ) -> None:
     """Build a snapshot from passages, or from token vectors.
 
+    --bits, --dims and --pool make it smaller, each at some cost of recall (docs/snapshot-format.md); queries are
+    shortened to --dims when they are searched. --pool needs SciPy: pip install 'drdecr[pool]'.
+
     Example: drdecr index build --student student --passages passages.jsonl --out snapshot
     """
     with BarProgress() as progress:
@@ -72,7 +79,14 @@ def build_command(
             if student is not None or passages is not None:
                 raise UsageError("--vectors replaces --student and --passages; give one or the other")
             report = build_from_vectors(
-                vectors, out, bits=int(bits), force=force, sentence_weight=sentence_weight, progress=progress
+                vectors,
+                out,
+                bits=int(bits),
+                dims=dims,
+                pool=pool,
+                force=force,
+                sentence_weight=sentence_weight,
+                progress=progress,
             )
         else:
             if student is None or passages is None:
@@ -86,6 +100,8 @@ def build_command(
                 passages,
                 out,
                 bits=int(bits),
+                dims=dims,
+                pool=pool,
                 force=force,
                 skip_bad_lines=skip_bad_lines,
                 progress=progress,

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from drdecr import __version__
 from drdecr.errors import SnapshotCorruptError, SnapshotError
 from drdecr.index.manifest import (
-    FORMAT_VERSION,
     MANIFEST,
     PARTIAL,
     Manifest,
     QuantizerRecord,
     SegmentRecord,
     TombstoneRecord,
+    format_of,
     read_manifest,
     record_file,
     sync_path,
@@ -104,7 +104,7 @@ class Draft:
         used = {segment.quantizer for segment in segments}
         return self.manifest.model_copy(
             update={
-                "format_version": FORMAT_VERSION,
+                "format_version": format_of(self.manifest.reduction),
                 "written_by": f"drdecr {__version__}",
                 "quantizers": [quantizer for quantizer in self.quantizers if quantizer.directory in used],
                 "segments": segments,

@@ -52,6 +52,8 @@ def describe(path: Path) -> dict[str, Any]:
         "student": student.name,
         "fingerprint": student.fingerprint or "unknown",
         "dim": student.dim,
+        "dims": manifest.dim,
+        "pool": manifest.reduction.pool,
         "sentence_dim": student.sentence_dim,
         "sentence_weight": student.sentence_weight,
         "tuned": _tuned(path, manifest),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from drdecr import __version__
 from drdecr.errors import InputError, ModelMismatchError, SnapshotCorruptError, UsageError
 from drdecr.index.compatibility import require_student
-from drdecr.index.manifest import FORMAT_VERSION, Manifest, QuantizerRecord, record_file, write_manifest
+from drdecr.index.manifest import Manifest, QuantizerRecord, format_of, record_file, write_manifest
 from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import Segment
 from drdecr.index.snapshot import Snapshot
@@ -89,6 +89,15 @@ def _require_same_student(first: Snapshot, other: Snapshot) -> None:
             f"{other.spec.sentence_weight}) and {first.path} (fingerprint {first.fingerprint or 'unknown'}, sentence "
             f"weight {first.spec.sentence_weight}) were not built alike; build one of them again"
         )
+    if other.manifest.reduction != first.manifest.reduction:
+        raise ModelMismatchError(
+            f"{other.path} ({_reduction(other)}) and {first.path} ({_reduction(first)}) were not built alike; "
+            "build one of them again"
+        )
+
+
+def _reduction(snapshot: Snapshot) -> str:
+    return f"--dims {snapshot.manifest.dim}, --pool {snapshot.manifest.reduction.pool:g}"
 
 
 def _without_duplicates(opened: Sequence[Snapshot], on_duplicate: OnDuplicate) -> tuple[list[Part], int]:
@@ -129,9 +138,10 @@ def _write(root: Path, first: Snapshot, parts: Sequence[Part], progress: Progres
         segments.append(copy_segment(root, directory, group, quantizer, progress))
         quantizers.append(quantizer)
     manifest = Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=format_of(first.manifest.reduction),
         written_by=f"drdecr {__version__}",
         student=first.manifest.student,
+        reduction=first.manifest.reduction,
         quantizers=quantizers,
         segments=segments,
     )

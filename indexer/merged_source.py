@@ -11,10 +11,12 @@ from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoder, EncoderSpec
 from drdecr.encoder.windows import Windowed, join
 from drdecr.index.passages import PassageWriter
+from drdecr.index.reduction import Reduction
 from drdecr.index.segment import Segment
 from drdecr.index.snapshot import Snapshot
 from indexer.changes import Changes
 from indexer.encoded_store import EncodedStore
+from indexer.pooling import reduce_passages
 from indexer.sources import CHUNK_CHARACTERS, Advance, chunks_of, stored_vectors
 
 _CHUNK_PASSAGES = 512
@@ -27,7 +29,8 @@ class MergedSource:
     """A `Source` over changes and the version `base` before them.
 
     Incremental, it gives the staged passages that differ from the stored ones; `full`, all passages there shall be.
-    With `reuse`, a passage whose text is stored already keeps its vectors; `base` must be of the same student then.
+    With `reuse`, a passage whose text is stored already keeps its vectors; `base` must be of the same student and
+    `reduction` then.
     """
 
     doing = "Encoding"
@@ -41,7 +44,9 @@ class MergedSource:
         *,
         full: bool,
         reuse: bool,
+        reduction: Reduction,
     ) -> None:
+        self.reduction = reduction
         self._spec = encoder.spec
         self._store = store
         self._segments: list[Segment] = [] if base is None else base.segments
@@ -120,7 +125,7 @@ class MergedSource:
         texts = [passage.content for passage, (number, _) in zip(passages, places, strict=True) if number == _NEW]
         parts: dict[int, Windowed] = {}
         if texts:
-            parts[_NEW] = self._store.encode(texts, advance)
+            parts[_NEW] = reduce_passages(self._store.encode(texts, advance), self.reduction)
         for number in np.unique(places[:, 0]):
             if number != _NEW:
                 positions = places[places[:, 0] == number, 1]

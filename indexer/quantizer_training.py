@@ -12,7 +12,7 @@ from drdecr.index.codec import BITS, make_index, record_of, stored_dim, train_co
 from drdecr.index.faiss_install import load_faiss
 from drdecr.index.manifest import QuantizerRecord
 from drdecr.index.quantizer import QUANTIZER
-from indexer.centroids import assign, centroid_sample, token_lists, train_centroids
+from indexer.centroids import Assigner, centroid_sample, token_lists, train_centroids
 
 _CODEC_SAMPLE = 65_536
 _SEED = 20_220_712
@@ -55,4 +55,4 @@ def _left_over(sample: NDArray[np.float32], centroids: NDArray[np.float32]) -> N
     if len(sample) > _CODEC_SAMPLE:
         rows = np.random.default_rng(_SEED).choice(len(sample), _CODEC_SAMPLE, replace=False)
         sample = sample[np.sort(rows)]
-    return np.ascontiguousarray(sample - centroids[assign(sample, centroids)])
+    return np.ascontiguousarray(sample - centroids[Assigner(centroids)(sample)])

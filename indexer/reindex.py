@@ -20,6 +20,7 @@ from drdecr.collections.uploads import built_through, drop_uploads, read_upload,
 from drdecr.encoder.types import Encoder
 from drdecr.errors import SnapshotBusyError
 from drdecr.index.manifest import read_manifest, sync_tree, write_manifest
+from drdecr.index.reduction import reduction_of
 from drdecr.index.snapshot import Snapshot
 from indexer.build import build_from_source
 from indexer.change import apply_changes
@@ -46,10 +47,10 @@ def build_next(directory: DataDirectory, task: Task, encoder: Encoder, progress:
     """Make the next version's snapshot in the job's directory; False where there is nothing to build.
 
     An incremental build shares the files of the version before it and adds what is staged. It is a full one where
-    there is no version yet, or another student built it. A full build writes everything anew; with the same student
-    and 16 bits a dimension, stored passages keep their vectors.
+    there is no version yet, or another student built it. A full build writes everything anew; with the same student,
+    the same reduction and 16 bits a dimension, stored passages keep their vectors.
     Raises: UnknownNameError for an index that is gone, SnapshotBusyError while another build of it runs,
-    SnapshotError, ResourceError.
+    UsageError for an index of more dimensions than the student has, SnapshotError, ResourceError.
     """
     record = directory.index(task.index)
     work = _work(directory, task)
@@ -80,12 +81,17 @@ def build_next(directory: DataDirectory, task: Task, encoder: Encoder, progress:
         for number in uploads:
             changes.add(read_upload(directory, task.index, number))
             advance(1)
+        reduction = reduction_of(record.dims, record.pool, encoder.spec.dim, encoder.spec.name)
+        if opened is not None and not full:
+            # A version that was restored from another index keeps its own.
+            reduction = opened.manifest.reduction
         lossless = opened is not None and all(
             quantizer.codec.bits >= _LOSSLESS_BITS for quantizer in opened.manifest.quantizers
         )
         store = EncodedStore(encoder, work / "encoded")
-        reuse = same_student and (lossless or not full)
-        source = MergedSource(encoder, store, opened, changes, full=full, reuse=reuse)
+        alike = opened is not None and same_student and opened.manifest.reduction == reduction
+        reuse = alike and (lossless or not full)
+        source = MergedSource(encoder, store, opened, changes, full=full, reuse=reuse, reduction=reduction)
         snapshot = work / _SNAPSHOT
         shutil.rmtree(snapshot, ignore_errors=True)
         if full:

@@ -27,7 +27,7 @@ from drdecr.index.segment import (
     Segment,
 )
 from indexer.array_file import ArrayWriter, GrowingArrayWriter
-from indexer.centroids import assign, sentence_lists, train_centroids
+from indexer.centroids import Assigner, sentence_lists, train_centroids
 from indexer.inverted_file import write_inverted_file
 from indexer.posting_lists import write_posting_lists
 
@@ -43,11 +43,12 @@ def write_token_index(directory: Path, vectors: NDArray[Any], quantizer: Quantiz
 
     `offsets.npy` must be there. `advance` is called with the vectors finished since its last call.
     """
+    assign = Assigner(quantizer.centroids)
     with _TokenFiles(directory, len(vectors), quantizer) as files:
         for start in range(0, len(vectors), _CHUNK_VECTORS):
             part = np.ascontiguousarray(vectors[start : start + _CHUNK_VECTORS], dtype=np.float32)
             turned = quantizer.turn(part)
-            cells = assign(turned, quantizer.centroids)
+            cells = assign(turned)
             files.append(quantizer.encode(turned, cells), cells)
             advance(len(part))
     _write_lists(directory, quantizer)
@@ -129,10 +130,11 @@ def write_sentence_index(directory: Path) -> int:
     ranges = _component_ranges(sentences)
     faiss.copy_array_to_vector(ranges.reshape(-1), index.sq.trained)
     index.is_trained = True
+    assign = Assigner(centroids)
     cells = np.empty(len(sentences), np.int64)
     for start in range(0, len(sentences), _CHUNK_VECTORS):
         part = np.ascontiguousarray(sentences[start : start + _CHUNK_VECTORS], dtype=np.float32)
-        cells[start : start + len(part)] = assign(part, centroids)
+        cells[start : start + len(part)] = assign(part)
 
     def code(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         codes: NDArray[np.uint8] = index.sq.compute_codes(np.ascontiguousarray(sentences[rows], dtype=np.float32))

@@ -60,7 +60,7 @@ def write_segment(root: Path, name: str, source: Source, choose: Choose, progres
     with PassageWriter(directory / PASSAGES) as passages:
         source.store_passages(passages, progress.stage("Reading", None, "passages"))
         advance = progress.stage(source.doing, passages.count, "passages")
-        with Spool(directory, spec, passages) as spool:
+        with Spool(directory, spec, passages, source.reduction.width(spec.dim)) as spool:
             for encoded in source.encoded(passages, advance):
                 spool.append(encoded)
     vectors = spool.vectors()
@@ -70,7 +70,7 @@ def write_segment(root: Path, name: str, source: Source, choose: Choose, progres
         record = train_quantizer(root, chosen.directory, vectors, chosen.bits)
     else:
         record = chosen
-    quantizer = Quantizer(root, record, spec.dim)
+    quantizer = Quantizer(root, record, source.reduction.width(spec.dim))
     write_token_index(directory, vectors, quantizer, advance)
     residual = mean_residual(vectors, np.load(directory / CELLS, mmap_mode="r"), quantizer)
     spool.remove()

@@ -13,8 +13,10 @@ from drdecr.corpus import Passage, SkippedLines, read_passages
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec
 from drdecr.encoder.windows import Windowed, encode_windows
 from drdecr.index.passages import PassageWriter
+from drdecr.index.reduction import WHOLE, Reduction
 from drdecr.index.segment import Segment
 from drdecr.index.vector_file import VectorFile
+from indexer.pooling import reduce_passages
 from indexer.segment_writer import Part
 
 Advance = Callable[[int], None]
@@ -37,6 +39,11 @@ class Source(Protocol):
     @property
     def spec(self) -> EncoderSpec: ...
 
+    @property
+    def reduction(self) -> Reduction:
+        """What is left out of the vectors that this gives."""
+        ...
+
     def store_passages(self, writer: PassageWriter, advance: Advance) -> None:
         """Write all passages, so that bad input stops a build before the slow work."""
         ...
@@ -51,10 +58,13 @@ class EncodedFile:
 
     doing = "Encoding"
 
-    def __init__(self, encoder: Encoder, path: Path, skipped: SkippedLines | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder, path: Path, skipped: SkippedLines | None = None, reduction: Reduction = WHOLE
+    ) -> None:
         self._encoder = encoder
         self._path = path
         self._skipped = skipped
+        self.reduction = reduction
 
     @property
     def spec(self) -> EncoderSpec:
@@ -75,7 +85,8 @@ class EncodedFile:
         for start in range(0, writer.count, _CHUNK_PASSAGES):
             texts = [passage.content for passage in writer.read(start, start + _CHUNK_PASSAGES)]
             for low, high in chunks_of(list(map(len, texts)), CHUNK_CHARACTERS):
-                yield encode_windows(self._encoder, texts[low:high], progress=advance)
+                encoded = encode_windows(self._encoder, texts[low:high], progress=advance)
+                yield reduce_passages(encoded, self.reduction)
 
 
 class VectorSource:
@@ -83,8 +94,9 @@ class VectorSource:
 
     doing = "Reading vectors"
 
-    def __init__(self, file: VectorFile) -> None:
+    def __init__(self, file: VectorFile, reduction: Reduction = WHOLE) -> None:
         self._file = file
+        self.reduction = reduction
 
     @property
     def spec(self) -> EncoderSpec:
@@ -98,7 +110,7 @@ class VectorSource:
 
     def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Windowed]:
         for passages in self._file.read(_CHUNK_PASSAGES):
-            yield passages
+            yield reduce_passages(passages, self.reduction)
             advance(len(passages))
 
 
@@ -107,9 +119,10 @@ class StoredSource:
 
     doing = "Decoding"
 
-    def __init__(self, spec: EncoderSpec, parts: Sequence[Part]) -> None:
+    def __init__(self, spec: EncoderSpec, parts: Sequence[Part], reduction: Reduction) -> None:
         self._spec = spec
         self._parts = parts
+        self.reduction = reduction
 
     @property
     def spec(self) -> EncoderSpec:
@@ -148,15 +161,17 @@ def stored_vectors(segment: Segment, positions: NDArray[np.int64]) -> Windowed:
     lengths = segment.window_offsets[windows + 1] - segment.window_offsets[windows]
     spans = segment.store.spans_of(positions.tolist())
     found = [spans[at] for at in positions.tolist() if at in spans]
+    pooled = bool(found) and found[0].shape[1] == 3
+    none = np.empty((0, 3), np.int32)
     encoded = Encoded(
         vectors=vectors,
         offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
         sentences=segment.sentences_of(windows) if segment.sentence_dim else None,
-        spans=np.concatenate([np.empty((0, 2), np.int32), *found]),
+        spans=np.concatenate([np.empty((0, 2), np.int32), *([] if pooled else found)]),
         truncated=np.zeros(len(windows), np.bool_),
         unknown=np.zeros(len(windows), np.float32),
     )
-    return Windowed(encoded, bounds)
+    return Windowed(encoded, bounds, tuple(spans.get(at, none) for at in positions.tolist()) if pooled else None)
 
 
 def _chunks(kept: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

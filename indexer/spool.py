@@ -23,11 +23,15 @@ _LARGEST_HALF = 65504.0
 
 
 class Spool:
-    """Writes the vectors of all passages, in their order, and the offsets and sentence vectors of the segment."""
+    """Writes the vectors of all passages, in their order, and the offsets and sentence vectors of the segment.
 
-    def __init__(self, directory: Path, spec: EncoderSpec, passages: PassageWriter) -> None:
+    A token vector has `dim` dimensions, which may be fewer than the student's.
+    """
+
+    def __init__(self, directory: Path, spec: EncoderSpec, passages: PassageWriter, dim: int) -> None:
         self._path = directory / _TOKENS
         self._spec = spec
+        self._dim = dim
         self._passages = passages
         self._files = ExitStack()
         opened = self._files.enter_context
@@ -70,7 +74,10 @@ class Spool:
         self._window_offsets.append(encoded.offsets[1:] + self.tokens)
         if self._sentences is not None and encoded.sentences is not None:
             self._sentences.append(encoded.sentences)
-        if len(encoded.spans):
+        if passages.members is not None:
+            if any(map(len, passages.members)):
+                self._passages.add_spans(self._done, passages.members)
+        elif len(encoded.spans):
             spans = (encoded.spans[offsets[i] : offsets[i + 1]] for i in range(len(passages)))
             self._passages.add_spans(self._done, spans)
         self._done += len(passages)
@@ -82,8 +89,8 @@ class Spool:
     def vectors(self) -> NDArray[Any]:
         """Map all token vectors, (tokens, dim) float16, once the spool is closed."""
         if self.tokens == 0:
-            return np.empty((0, self._spec.dim), np.float16)
-        return np.asarray(np.memmap(self._path, dtype="<f2", mode="r").reshape(self.tokens, self._spec.dim))
+            return np.empty((0, self._dim), np.float16)
+        return np.asarray(np.memmap(self._path, dtype="<f2", mode="r").reshape(self.tokens, self._dim))
 
     def remove(self) -> None:
         """Delete the spooled token vectors; the segment's own files stay."""
@@ -91,8 +98,8 @@ class Spool:
 
     def _check(self, encoded: Encoded) -> None:
         name = self._spec.name
-        if encoded.vectors.ndim != 2 or encoded.vectors.shape[1] != self._spec.dim:
-            raise ModelError(f"{name} gave token vectors of shape {encoded.vectors.shape}, expected {self._spec.dim}")
+        if encoded.vectors.ndim != 2 or encoded.vectors.shape[1] != self._dim:
+            raise ModelError(f"{name} gave token vectors of shape {encoded.vectors.shape}, expected {self._dim}")
         if self._sentences is not None and (
             encoded.sentences is None or encoded.sentences.shape != (len(encoded), self._spec.sentence_dim)
         ):

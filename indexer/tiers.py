@@ -38,7 +38,7 @@ def merge_newest(draft: Draft, progress: Progress) -> None:
         for name, problem in compare_files(draft.root, record.paths(), {}, hashes=True):
             raise SnapshotCorruptError(f"{draft.root / name} {problem}; run `drdecr index verify`")
     (shared,) = (each for each in draft.quantizers if each.directory == tier[-1].quantizer)
-    quantizer = Quantizer(draft.root, shared, draft.manifest.student.dim)
+    quantizer = Quantizer(draft.root, shared, draft.manifest.dim)
     with ExitStack() as stack:
         opened = [stack.enter_context(closing(Segment(draft.root, record, quantizer))) for record in tier]
         parts = living(opened)
@@ -55,7 +55,7 @@ def retrained(draft: Draft, parts: Sequence[Part], bits: int, progress: Progress
     Recall@10 (benchmarks/index_change.py), where a quantiser that was outgrown eightfold costs 5 and more.
     """
     new = NewQuantizer(draft.new_quantizer(), bits)
-    source = StoredSource(draft.manifest.student.spec, parts)
+    source = StoredSource(draft.manifest.student.spec, parts, draft.manifest.reduction)
     written = write_segment(draft.root, draft.new_segment(), source, lambda _: new, progress)
     draft.quantizers.append(written.quantizer)
     return written.record

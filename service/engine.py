@@ -39,13 +39,19 @@ class StagedEncoder(Encoder, Protocol):
 
 
 class Match(Protocol):
-    """The passage token that a query token met; `span` is its characters [start, end), or None where unknown."""
+    """The passage token that a query token met; `span` is its characters [start, end), or None where unknown.
+
+    `also` are those of the other tokens that share its vector.
+    """
 
     @property
     def score(self) -> float: ...
 
     @property
     def span(self) -> tuple[int, int] | None: ...
+
+    @property
+    def also(self) -> tuple[tuple[int, int], ...]: ...
 
 
 class SearchableSnapshot(SearchBackend, Protocol):

@@ -25,6 +25,7 @@ def explain_hit(
             TokenMatch(
                 query=QuerySpan(start=start, end=end, text=query[start:end]),
                 passage=_passage_span(passage, match.span),
+                also=[span for span in (_passage_span(passage, each) for each in match.also) if span is not None],
                 score=round(float(match.score), 6),
             )
             for match, (start, end) in zip(matches, spans, strict=True)
@@ -39,9 +40,11 @@ def highlight(passage: Passage, matches: Sequence[Match]) -> list[Range]:
     threshold = median_low(match.score for match in matches)
     ranges: list[Range] = []
     for match in matches:
-        span = _passage_span(passage, match.span) if match.score >= threshold else None
-        if span is not None and any(char.isalnum() for char in span.text):
-            ranges.append(_whole_words(passage, span))
+        if match.score < threshold:
+            continue
+        for span in (_passage_span(passage, each) for each in (match.span, *match.also)):
+            if span is not None and any(char.isalnum() for char in span.text):
+                ranges.append(_whole_words(passage, span))
     return _merged(passage, ranges)
 
 

@@ -179,6 +179,9 @@ class TokenMatch(BaseModel):
 
     query: QuerySpan
     passage: PassageSpan | None
+    also: list[PassageSpan] = Field(
+        default=[], description="The other tokens that its vector stands for, in an index that pools tokens."
+    )
     score: float
 
 
@@ -315,6 +318,8 @@ class StoredIndexBody(BaseModel):
 
     created: str = Field(description="UTC, ISO 8601.")
     bits: int
+    dims: int | None = None
+    pool: float = 1.0
     versions: list[VersionBody] = Field(description="The oldest first.")
     aliases: list[str] = Field(description="What points at it.")
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from drdecr.collections.archives import ArchiveRecord
 from drdecr.collections.jobs import Job, Progress
 from drdecr.collections.records import NAME_PATTERN, Mode
+from drdecr.index.reduction import MAX_POOL
 from service.schemas import Request
 
 NAME_FIELD = Field(pattern=f"^{NAME_PATTERN}$", examples=["manuals"])
@@ -19,6 +20,12 @@ class IndexWish(Request):
 
     name: str = NAME_FIELD
     bits: Literal[16, 8, 6, 4, 2] = Field(default=16, description="Bits that a dimension of a token vector takes.")
+    dims: int | None = Field(
+        default=None, ge=1, description="Dimensions kept of each token vector, the first ones; null for all."
+    )
+    pool: float = Field(
+        default=1.0, ge=1, le=MAX_POOL, description="About one of so many token vectors of a passage is kept."
+    )
 
 
 class AliasWish(Request):

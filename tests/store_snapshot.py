@@ -1,6 +1,8 @@
 """Write the snapshot that later versions must still read: run once for each released format.
 
-Example: python tests/store_snapshot.py tests/stored/format-1
+Format 1 has all token vectors whole, format 2 is what a reduction (`--dims`, `--pool`) makes of it.
+
+Example: python tests/store_snapshot.py tests/stored/format-2 8 1.25
 """
 
 from __future__ import annotations
@@ -48,8 +50,10 @@ def answers(snapshot: Snapshot) -> list[list[tuple[str, float]]]:
 
 def main() -> None:
     out = Path(sys.argv[1])
+    dims, pool = (int(sys.argv[2]), float(sys.argv[3])) if len(sys.argv) > 2 else (None, 1.0)
     with tempfile.TemporaryDirectory() as folder:
-        build(ENCODER, write_jsonl(Path(folder) / "a.jsonl", passages(0, 24)), out / "snapshot", bits=4)
+        first = write_jsonl(Path(folder) / "a.jsonl", passages(0, 24))
+        build(ENCODER, first, out / "snapshot", bits=4, dims=dims, pool=pool)
         add(out / "snapshot", ENCODER, write_jsonl(Path(folder) / "b.jsonl", passages(24, 30)))
         delete(out / "snapshot", ("p3", "p25"))
     (out / "snapshot" / LOCK).unlink()

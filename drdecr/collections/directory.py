@@ -89,16 +89,25 @@ class DataDirectory:
         """Return an index's directory. Raises: UsageError for a name that is none."""
         return self._indexes / _checked(name)
 
-    def create_index(self, name: str, *, bits: int = 16, reserved: Collection[str] = ()) -> IndexRecord:
+    def create_index(
+        self,
+        name: str,
+        *,
+        bits: int = 16,
+        dims: int | None = None,
+        pool: float = 1.0,
+        reserved: Collection[str] = (),
+    ) -> IndexRecord:
         """Make an index without versions. Raises: NameTakenError, also for `reserved` names; UsageError."""
         target = self.path(name)
-        record = IndexRecord(id=uuid.uuid4().hex, created=now(), bits=bits)
+        record = IndexRecord(id=uuid.uuid4().hex, created=now(), bits=bits, dims=dims, pool=pool)
         with self.changing():
             self._require_free(name, reserved)
             partial = target.with_name(f".{name}.{record.id}")
             for part in ("versions", "uploads", "work"):
                 (partial / part).mkdir(parents=True)
-            replace_file(partial / _INDEX_FILE, record.model_dump_json())
+            # Without defaults: an older program reads every index that it can build.
+            replace_file(partial / _INDEX_FILE, record.model_dump_json(exclude_defaults=True))
             partial.rename(target)
             sync_path(self._indexes)
         return record

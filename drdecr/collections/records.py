@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from drdecr.index.codec import BITS
+from drdecr.index.reduction import MAX_POOL
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 NAME = re.compile(NAME_PATTERN)
@@ -21,11 +22,16 @@ class _Record(BaseModel):
 
 
 class IndexRecord(_Record):
-    """`index.json`. `id` tells an index from an earlier one of the same name; `created` is UTC, ISO 8601."""
+    """`index.json`. `id` tells an index from an earlier one of the same name; `created` is UTC, ISO 8601.
+
+    `bits`, `dims` and `pool` are how its builds store token vectors (`drdecr.index.reduction`).
+    """
 
     id: str
     created: str
     bits: int = Field(default=16, json_schema_extra={"enum": list(BITS)})
+    dims: int | None = Field(default=None, ge=1)
+    pool: float = Field(default=1.0, ge=1, le=MAX_POOL)
 
 
 class BuildRecord(_Record):

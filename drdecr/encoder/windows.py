@@ -28,10 +28,13 @@ class Windowed:
     bounds[i]:bounds[i + 1]; bounds has the shape (passages + 1,), int64. Where a passage has several windows, each
     has token vectors. `truncated` is true for the last window of a passage whose end was not read: it is beyond the
     most windows, or behind so much punctuation that a window held nothing else.
+    Where several tokens share a vector (pooling), `spans` is empty and `members` holds for each passage its tokens in
+    the order of the text, (tokens, 3) int32: the row among the passage's vectors, and the characters [start, end).
     """
 
     windows: Encoded
     bounds: NDArray[np.int64]
+    members: tuple[NDArray[np.int32], ...] | None = None
 
     @classmethod
     def whole(cls, encoded: Encoded) -> Windowed:
@@ -49,15 +52,18 @@ class Windowed:
     def select(self, start: int, stop: int) -> Windowed:
         """Return passages [start, stop) as views of the same arrays."""
         low, high = int(self.bounds[start]), int(self.bounds[stop])
-        return Windowed(self.windows.select(low, high), self.bounds[start : stop + 1] - low)
+        members = None if self.members is None else self.members[start:stop]
+        return Windowed(self.windows.select(low, high), self.bounds[start : stop + 1] - low, members)
 
 
 def join(parts: Sequence[Windowed]) -> Windowed:
-    """Join passages in their order; there must be at least one part."""
+    """Join passages in their order; there must be at least one part. Either all parts have `members` or none."""
     counts = np.concatenate([np.diff(part.bounds) for part in parts])
+    pooled = [part.members for part in parts if part.members is not None]
     return Windowed(
         concatenate([part.windows for part in parts]),
         np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
+        tuple(member for own in pooled for member in own) if pooled else None,
     )
 
 

@@ -16,10 +16,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from drdecr.encoder.types import EncoderSpec
 from drdecr.errors import SnapshotCorruptError, SnapshotError
+from drdecr.index.reduction import Reduction
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _HASH_BLOCK_BYTES = 2**20
 
@@ -143,11 +144,13 @@ class Manifest(_Record):
     """All that a reader must know before it opens a file; `version` is not stored twice but derived.
 
     A change publishes a new generation; a build's is the first. `passages` and `tokens` count the deleted too.
+    A `reduction` makes it format 2: a program that knows only format 1 would search with vectors of another space.
     """
 
     format_version: int
     written_by: str
     student: StudentRecord
+    reduction: Reduction = Reduction()
     quantizers: list[QuantizerRecord]
     segments: list[SegmentRecord]
     generation: int = Field(default=1, ge=1)
@@ -159,6 +162,11 @@ class Manifest(_Record):
             if segment.quantizer not in here:
                 raise ValueError(f"{segment.directory} names the quantiser {segment.quantizer}, which is not listed")
         return self
+
+    @property
+    def dim(self) -> int:
+        """The dimensions of the stored token vectors."""
+        return self.reduction.width(self.student.dim)
 
     @property
     def parts(self) -> list[PartRecord]:
@@ -188,6 +196,11 @@ class Manifest(_Record):
     def paths(self) -> dict[str, FileRecord]:
         """Return every file that the snapshot needs, by its path in the snapshot."""
         return {path: record for part in self.parts for path, record in part.paths().items()}
+
+
+def format_of(reduction: Reduction) -> int:
+    """Return the oldest format that can say what a snapshot holds, so that older programs read what they can."""
+    return FORMAT_VERSION if reduction else 1
 
 
 def write_manifest(directory: Path, manifest: Manifest, *, name: str = MANIFEST) -> None:

@@ -28,6 +28,7 @@ CREATE TABLE spans (position INTEGER PRIMARY KEY, packed BLOB NOT NULL);
 )
 _Found = TypeVar("_Found")
 _MAX_VARIABLES = 900
+_WITH_ROWS = 8
 _COLUMNS = "position, id, text, title, metadata"
 
 
@@ -53,7 +54,10 @@ class PassageWriter:
         self.count += len(placed)
 
     def add_spans(self, first: int, spans: Iterable[NDArray[np.int32]]) -> None:
-        """Store the character spans of the passages from position `first` on, each (tokens, 2)."""
+        """Store the character spans of the passages from position `first` on, each (tokens, 2).
+
+        Where tokens share a vector they are (tokens, 3), and begin with the row of that vector.
+        """
         rows = ((position, pack_spans(each)) for position, each in enumerate(spans, start=first))
         self._connection.executemany("INSERT INTO spans VALUES (?, ?)", rows)
 
@@ -142,7 +146,10 @@ class PassageStore:
         return self._in_order(found, positions)
 
     def spans_of(self, positions: Sequence[int]) -> dict[int, NDArray[np.int32]]:
-        """Return the token spans of the passages at these positions; nothing where the snapshot stores none."""
+        """Return the token spans of the passages at these positions as `PassageWriter.add_spans` was given them.
+
+        Nothing where the snapshot stores none.
+        """
         found: dict[int, NDArray[np.int32]] = {}
         for part in _parts(positions):
             marks = ",".join("?" * len(part))
@@ -154,10 +161,18 @@ class PassageStore:
         """Return the index of the metadata of these so many passages."""
         return MetadataIndex(self._rows, passages)
 
-    def spans(self, position: int) -> NDArray[np.int32] | None:
-        """Return a passage's token spans (tokens, 2), or None where the snapshot stores none."""
+    def members(self, position: int) -> NDArray[np.int32] | None:
+        """Return the row of each token's vector among a passage's, and the token's characters, (tokens, 3).
+
+        In the order of the text; None where the snapshot stores no spans.
+        """
         rows = self._rows("SELECT packed FROM spans WHERE position = ?", (position,))
-        return unpack_spans(rows[0][0]) if rows else None
+        if not rows:
+            return None
+        spans = unpack_spans(rows[0][0])
+        if spans.shape[1] == 3:
+            return spans
+        return np.column_stack([np.arange(len(spans), dtype=np.int32), spans])
 
     def _in_order(self, found: dict[int, _Found], positions: Sequence[int]) -> list[_Found]:
         try:
@@ -176,9 +191,13 @@ class PassageStore:
 
 
 def pack_spans(spans: NDArray[np.int32]) -> bytes:
-    """Pack spans as gaps and lengths in the narrowest integers that hold them; the first byte is their width."""
-    starts, ends = spans[:, 0].astype(np.int64), spans[:, 1].astype(np.int64)
-    steps = np.stack([np.diff(starts, prepend=0), ends - starts], axis=1)
+    """Pack spans as gaps and lengths in the narrowest integers that hold them; the first byte is their width.
+
+    Of spans (tokens, 3) the rows are packed as gaps too, and 8 is added to the first byte.
+    """
+    starts, ends = spans[:, -2].astype(np.int64), spans[:, -1].astype(np.int64)
+    gaps = [np.diff(column.astype(np.int64), prepend=0) for column in spans[:, :-2].T]
+    steps = np.stack([*gaps, np.diff(starts, prepend=0), ends - starts], axis=1)
     low, high = (int(steps.min()), int(steps.max())) if steps.size else (0, 0)
     for width in (1, 2):
         limit = 2 ** (8 * width - 1)
@@ -186,14 +205,15 @@ def pack_spans(spans: NDArray[np.int32]) -> bytes:
             break
     else:
         width = 4
-    return bytes([width]) + steps.astype(f"<i{width}").tobytes()
+    return bytes([width + _WITH_ROWS * len(gaps)]) + steps.astype(f"<i{width}").tobytes()
 
 
 def unpack_spans(packed: bytes) -> NDArray[np.int32]:
     """Undo `pack_spans`."""
-    steps = np.frombuffer(packed, dtype=f"<i{packed[0]}", offset=1).reshape(-1, 2).astype(np.int64)
-    starts = np.cumsum(steps[:, 0])
-    return np.stack([starts, starts + steps[:, 1]], axis=1).astype(np.int32)
+    rows, width = divmod(packed[0], _WITH_ROWS)
+    steps = np.frombuffer(packed, dtype=f"<i{width}", offset=1).reshape(-1, 2 + rows).astype(np.int64)
+    columns = np.cumsum(steps[:, :-1], axis=0)
+    return np.column_stack([columns, columns[:, -1] + steps[:, -1]]).astype(np.int32)
 
 
 def _passage(row: Sequence[Any]) -> Passage:

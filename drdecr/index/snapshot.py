@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -15,7 +16,7 @@ from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, EncoderSpec
 from drdecr.errors import ModelError, ModelMismatchError, SnapshotCorruptError, SnapshotError, UsageError
 from drdecr.index.backend import Hit, SearchParams, StageTimes
-from drdecr.index.candidates import CandidateFinder, decide_knobs
+from drdecr.index.candidates import CandidateFinder, Candidates, cut_together, decide_knobs
 from drdecr.index.compatibility import require_student, require_vectors
 from drdecr.index.filter_masks import FilterMasks
 from drdecr.index.filters import Filter
@@ -31,11 +32,15 @@ _DEFAULT = SearchParams()
 
 @dataclass(frozen=True, slots=True)
 class TokenMatch:
-    """The passage token that a query token found: its index, their dot product, its characters or None."""
+    """The passage token that a query token found: the row of its vector, their dot product, its characters or None.
+
+    Where tokens of the passage share this vector (pooling), `span` is the first one's and `also` the others'.
+    """
 
     passage_token: int
     score: float
     span: tuple[int, int] | None
+    also: tuple[tuple[int, int], ...] = ()
 
 
 class Snapshot:
@@ -46,10 +51,13 @@ class Snapshot:
         self.manifest = manifest
         self.spec: EncoderSpec = manifest.student.spec
         self._version = manifest.version
-        quantizers = {record.directory: Quantizer(path, record, self.spec.dim) for record in manifest.quantizers}
+        quantizers = {record.directory: Quantizer(path, record, manifest.dim) for record in manifest.quantizers}
         self._segments = [Segment(path, record, quantizers[record.quantizer]) for record in manifest.segments]
         self._has_windows = any(segment.has_windows for segment in self._segments)
         self._finders = [CandidateFinder(segment) for segment in self._segments]
+        # Segments that share their quantiser with another.
+        users = Counter(segment.record.quantizer for segment in self._segments)
+        self._compared = [users[segment.record.quantizer] > 1 for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
         self.tuning = read_tuning(path)
         self._masks = FilterMasks([segment.store.metadata_index(len(segment)) for segment in self._segments])
@@ -185,13 +193,16 @@ class Snapshot:
         if len(segment.windows_of(passage)[0]) > 1:
             _, windows = relevance(segment, self._lanes(query, text), passage)
             rows = segment.token_rows(local, int(windows[0]))
-        scores = products(vectors[rows], lane_blocks(query.tokens_of(text)))
-        spans = segment.store.spans(local)
+        tokens = self._shortened(query.tokens_of(text))
+        scores = products(vectors[rows], lane_blocks(tokens))
+        members = segment.store.members(local)
         matches = []
-        for token in range(len(query.tokens_of(text))):
+        for token in range(len(tokens)):
             best = rows.start + int(scores[:, token].argmax())
-            span = None if spans is None else (int(spans[best, 0]), int(spans[best, 1]))
-            matches.append(TokenMatch(best, float(scores[best - rows.start, token]), span))
+            own = [] if members is None else members[members[:, 0] == best, 1:].tolist()
+            spans = tuple((start, end) for start, end in own)
+            score = float(scores[best - rows.start, token])
+            matches.append(TokenMatch(best, score, spans[0] if spans else None, spans[1:]))
         return matches
 
     def vectors_of(self, position: int) -> NDArray[np.float32]:
@@ -209,7 +220,7 @@ class Snapshot:
         """Compile every kernel for this snapshot and touch its hot data, so that no query pays for it."""
         rng = np.random.default_rng(0)
         for registers in range(1, MAX_REGISTERS + 1):
-            tokens = rng.standard_normal((registers * LANES, self.spec.dim), dtype=np.float32)
+            tokens = rng.standard_normal((registers * LANES, self.manifest.dim), dtype=np.float32)
             sentence = (
                 rng.standard_normal(self.spec.sentence_dim, dtype=np.float32) if self.spec.sentence_dim else None
             )
@@ -222,32 +233,34 @@ class Snapshot:
     ) -> list[Hit]:
         if query.tokens == 0:
             return []
-        positions: list[NDArray[np.int64]] = []
-        scores: list[NDArray[np.float64]] = []
-        windows: list[NDArray[np.int64]] = []
-        for base, segment, finder in zip(self._bases, self._segments, self._finders, strict=False):
+        found: list[Candidates] = []
+        bases: list[int] = []
+        started = time.perf_counter()
+        for base, segment, finder, compared in zip(
+            self._bases, self._segments, self._finders, self._compared, strict=False
+        ):
             if segment.record.deleted == len(segment):
                 continue
-            started = time.perf_counter()
             own = segment.live
             if allowed is not None:
                 part = allowed[base : base + len(segment)]
                 own = part if own is None else own & part
             knobs, wanted = decide_knobs(segment, params, k, self.tuning), min(k, len(segment))
-            found = finder.find(query, knobs, wanted, own, filtered=allowed is not None)
-            found = found[segment.offsets[found + 1] > segment.offsets[found]]
-            narrowed = time.perf_counter()
-            best, own_windows = relevance(segment, query, found)
-            scores.append(best)
-            windows.append(own_windows)
-            positions.append(found + base)
-            times.candidates_s += narrowed - started
-            times.score_s += time.perf_counter() - narrowed
-        if not positions:
+            met = finder.find(query, knobs, wanted, own, filtered=allowed is not None, compared=compared)
+            met.keep(segment.offsets[met.passages + 1] > segment.offsets[met.passages])
+            found.append(met)
+            bases.append(base)
+        if not found:
             return []
-        started = time.perf_counter()
-        hits = self._hits(np.concatenate(positions), np.concatenate(scores), np.concatenate(windows), k)
-        times.fetch_s += time.perf_counter() - started
+        cut_together(found, params, k, self.tuning)
+        narrowed = time.perf_counter()
+        scores, windows = zip(*(relevance(each.segment, query, each.passages) for each in found), strict=True)
+        positions = np.concatenate([each.passages + base for each, base in zip(found, bases, strict=True)])
+        ranked = time.perf_counter()
+        hits = self._hits(positions, np.concatenate(scores), np.concatenate(windows), k)
+        times.candidates_s += narrowed - started
+        times.score_s += ranked - narrowed
+        times.fetch_s += time.perf_counter() - ranked
         return hits
 
     def _hits(
@@ -272,11 +285,12 @@ class Snapshot:
         segment, local = self._locate(position)
         if len(segment.windows_of(np.array([local], np.int64))[0]) == 1:
             return None
-        spans = segment.store.spans(local)
-        if spans is None:
+        members = segment.store.members(local)
+        if members is None:
             return None
-        own = spans[segment.token_rows(local, window)]
-        return int(own[:, 0].min()), int(own[:, 1].max())
+        rows = segment.token_rows(local, window)
+        own = members[(members[:, 0] >= rows.start) & (members[:, 0] < rows.stop)]
+        return int(own[:, 1].min()), int(own[:, 2].max())
 
     def _ids(self, positions: Sequence[int]) -> list[str]:
         ids: dict[int, str] = {}
@@ -295,10 +309,14 @@ class Snapshot:
         sentence = None
         if self.spec.sentence_dim and queries.sentences is not None:
             sentence = np.ascontiguousarray(queries.sentences[text], dtype=np.float32)
-        return query_lanes(queries.tokens_of(text), sentence, self.spec.sentence_weight)
+        return query_lanes(self._shortened(queries.tokens_of(text)), sentence, self.spec.sentence_weight)
+
+    def _shortened(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Keep of a query's vectors the dimensions that are stored; what `vectors_of` gave has no more."""
+        return self.manifest.reduction.shorten(tokens)
 
     def _check_queries(self, queries: Encoded) -> None:
-        if len(queries) and queries.vectors.shape[1] != self.spec.dim:
+        if len(queries) and queries.vectors.shape[1] not in (self.spec.dim, self.manifest.dim):
             raise ModelMismatchError(
                 f"the queries have {queries.vectors.shape[1]} dimensions, "
                 f"the snapshot {self.path} has {self.spec.dim}"

@@ -134,9 +134,14 @@ class AsyncClient:
         """Return the checks of readiness, also where one fails."""
         return await self._send(calls.health())
 
-    async def create_index(self, name: str, *, bits: data_calls.Bits = 16) -> IndexBody:
-        """Make an index without versions; `bits` is what a dimension of a token vector takes."""
-        return await self._send(data_calls.create_index(name, bits=bits))
+    async def create_index(
+        self, name: str, *, bits: data_calls.Bits = 16, dims: int | None = None, pool: float = 1.0
+    ) -> IndexBody:
+        """Make an index without versions; `bits` is what a dimension of a token vector takes.
+
+        `dims` keeps the first dimensions of each, `pool` about one of so many token vectors of a passage.
+        """
+        return await self._send(data_calls.create_index(name, bits=bits, dims=dims, pool=pool))
 
     async def drop_index(self, name: str) -> None:
         """Drop an index and all its versions; its archives stay."""

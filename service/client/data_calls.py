@@ -32,8 +32,10 @@ class Alias(AliasBody):
     etag: str = ""
 
 
-def create_index(name: str, *, bits: Bits) -> Call[IndexBody]:
-    return Call(IndexBody, "POST", "/v1/indexes", {"name": name, "bits": bits}, repeatable=False)
+def create_index(name: str, *, bits: Bits, dims: int | None, pool: float) -> Call[IndexBody]:
+    # What a service of before these settings does not know is sent only where it is wished for.
+    smaller = given({"dims": dims, "pool": None if pool == 1 else pool})
+    return Call(IndexBody, "POST", "/v1/indexes", {"name": name, "bits": bits, **smaller}, repeatable=False)
 
 
 def drop_index(name: str) -> Call[Nothing]:

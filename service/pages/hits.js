@@ -91,13 +91,15 @@ function paint(node, points, marks, from, to) {
 function heat(explanation) {
   const spans = new Map();
   explanation.tokens.forEach((token, number) => {
-    if (!token.passage?.text.trim()) return;
-    const key = `${token.passage.field}:${token.passage.start}:${token.passage.end}`;
-    const span = spans.get(key) || { ...token.passage, score: 0, from: [], pieces: [] };
-    span.score = Math.max(span.score, token.score);
-    span.from.push(token.query.text.trim());
-    span.pieces.push(number);
-    spans.set(key, span);
+    for (const met of [token.passage, ...token.also]) {
+      if (!met?.text.trim()) continue;
+      const key = `${met.field}:${met.start}:${met.end}`;
+      const span = spans.get(key) || { ...met, score: 0, from: [], pieces: [] };
+      span.score = Math.max(span.score, token.score);
+      span.from.push(token.query.text.trim());
+      span.pieces.push(number);
+      spans.set(key, span);
+    }
   });
   return [...spans.values()].map((span) => ({ ...span, heat: warmth(span.score, explanation) }));
 }

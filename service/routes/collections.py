@@ -6,6 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, Response
 
+from drdecr.index.reduction import reduction_of
 from service.data_problems import as_problems
 from service.problems import documented
 from service.routes.indexes import describe_stored
@@ -28,7 +29,15 @@ async def create_index(
 ) -> IndexBody:
     engine = service.engine
     with as_problems():
-        await asyncio.to_thread(data.directory.create_index, body.name, bits=body.bits, reserved=data.reserved)
+        reduction_of(body.dims, body.pool, engine.spec.dim, engine.spec.name)
+        await asyncio.to_thread(
+            data.directory.create_index,
+            body.name,
+            bits=body.bits,
+            dims=body.dims,
+            pool=body.pool,
+            reserved=data.reserved,
+        )
     await data.follow(service)
     response.headers["Location"] = f"/v1/indexes/{body.name}"
     return await asyncio.to_thread(describe_stored, engine, data.directory, body.name)

@@ -73,6 +73,8 @@ def describe_stored(engine: Engine, directory: DataDirectory, name: str) -> Inde
     stored = StoredIndexBody(
         created=record.created,
         bits=record.bits,
+        dims=record.dims,
+        pool=record.pool,
         versions=[
             VersionBody(number=number, **build.model_dump(include=set(VersionBody.model_fields)))
             for number, build in builds

@@ -24,6 +24,12 @@ def test_spans_survive_packing(spans: list[tuple[int, int]]) -> None:
     assert np.array_equal(unpack_spans(pack_spans(array)), array)
 
 
+@given(st.lists(st.tuples(st.integers(0, 2**20), OFFSET, OFFSET)))
+def test_spans_with_rows_survive_packing(members: list[tuple[int, int, int]]) -> None:
+    array = np.array(members, np.int32).reshape(-1, 3)
+    assert np.array_equal(unpack_spans(pack_spans(array)), array)
+
+
 def test_spans_of_words_take_two_bytes_a_token() -> None:
     starts = np.arange(100, dtype=np.int32) * 6
     assert len(pack_spans(np.stack([starts, starts + 5], axis=1))) == 201
@@ -54,9 +60,9 @@ def test_opened_passages_cannot_be_changed(tmp_path: Path) -> None:
 
 def test_spans_are_there_only_where_they_were_stored(tmp_path: Path) -> None:
     store = write(tmp_path / "passages.sqlite", 3)
-    spans = store.spans(1)
-    assert spans is not None and spans.tolist() == [[0, 4]]
-    assert store.spans(0) is None
+    members = store.members(1)
+    assert members is not None and members.tolist() == [[0, 0, 4]]
+    assert store.members(0) is None
     store.close()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from indexer.centroids import assign, sentence_lists, token_lists, train_centroids
+from drdecr.index.faiss_install import load_faiss
+from indexer.centroids import Assigner, sentence_lists, token_lists, train_centroids
 
 
 @pytest.mark.parametrize(
@@ -47,4 +48,23 @@ def test_vectors_go_to_the_centroid_of_the_greatest_product() -> None:
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((50, 8), dtype=np.float32)
     centroids = rng.standard_normal((7, 8), dtype=np.float32)
-    assert assign(vectors, centroids).tolist() == (vectors @ centroids.T).argmax(axis=1).tolist()
+    assert Assigner(centroids)(vectors).tolist() == (vectors @ centroids.T).argmax(axis=1).tolist()
+
+
+def test_a_gpu_clusters_and_assigns_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.random.default_rng(1).standard_normal((900, 8)).astype(np.float32)
+    expected = train_centroids(vectors, 16)
+    cells = Assigner(expected)(vectors)
+    faiss = load_faiss()
+    moved: list[tuple[type, int]] = []
+
+    def move(index: object, co: object = None, ngpu: int = -1) -> object:
+        # Stands in for the GPU's index, which answers as this one does.
+        moved.append((type(index), ngpu))
+        return index
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
+    monkeypatch.setattr(faiss, "index_cpu_to_all_gpus", move)
+    np.testing.assert_array_equal(train_centroids(vectors, 16), expected)
+    np.testing.assert_array_equal(Assigner(expected)(vectors), cells)
+    assert moved == [(faiss.IndexFlatIP, 2), (faiss.IndexFlatIP, -1)]

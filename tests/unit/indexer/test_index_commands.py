@@ -55,6 +55,23 @@ def test_built_snapshot_is_searched(files: Path) -> None:
     assert {path.name for path in files.iterdir()} == {"passages.jsonl", "queries.tsv", "snap", "out.trec"}
 
 
+def test_smaller_snapshot_is_built_told_and_searched_with_whole_queries(files: Path) -> None:
+    build("--dims", "8", "--pool", "1.5")
+    facts = json.loads(run("index", "info", "snap", "--json").output)
+    assert (facts["dim"], facts["dims"], facts["pool"], facts["format_version"]) == (16, 8, 1.5, 2)
+    assert facts["token_vectors"] == 60
+    assert json.loads(run("index", "info", "snap", "--recall", "--json").output)["recall_estimate"] == 1
+    asked = STUDENTS["student"].encode(["word3", "word7 word8"], "query")
+    spec = STUDENTS["student"].spec
+    save_vectors(Path("queries.npz"), asked, fingerprint=spec.fingerprint, sentence_weight=spec.sentence_weight)
+    run("search", "snap", "--vectors", "queries.npz", "--run", "vectors.trec", "--k", "3")
+    run("search", "snap", "--student", "student", "--queries", "queries.tsv", "--run", "student.trec", "--k", "3")
+    by_vectors, by_student = read_run("vectors.trec"), read_run("student.trec")
+    assert list(by_vectors.values()) == list(by_student.values()) and len(by_student) == 2
+    with pytest.raises(UsageError, match="dims must be 1 to 16, the dimensions of words; got 32"):
+        build("--dims", "32", "--force")
+
+
 def test_run_goes_to_stdout_without_a_file(files: Path) -> None:
     build()
     lines = run("search", "snap", "--student", "student", "--queries", "queries.tsv", "--k", "2").output.splitlines()

@@ -11,7 +11,7 @@ import pytest
 from drdecr.errors import ResourceError
 from drdecr.index.codec import make_index
 from indexer import inverted_file
-from indexer.centroids import assign, train_centroids
+from indexer.centroids import Assigner, train_centroids
 from indexer.inverted_file import write_inverted_file
 
 
@@ -25,7 +25,7 @@ def test_file_is_byte_for_byte_what_faiss_writes(
     vectors = rng.standard_normal((count, 12)).astype(np.float16)
     vectors[: count // 3] = vectors[:1]
     centroids = train_centroids(vectors, lists)
-    cells = assign(vectors.astype(np.float32), centroids)
+    cells = Assigner(centroids)(vectors.astype(np.float32))
     codes = vectors.view(np.uint8).reshape(count, 24)
 
     write_inverted_file(

@@ -21,8 +21,9 @@ from drdecr.collections.uploads import (
     read_upload,
     staged_uploads,
 )
-from drdecr.errors import SnapshotBusyError, SnapshotCorruptError, SnapshotError, UnknownNameError
+from drdecr.errors import SnapshotBusyError, SnapshotCorruptError, SnapshotError, UnknownNameError, UsageError
 from drdecr.index import Snapshot
+from drdecr.index.reduction import Reduction
 from indexer import reindex
 from indexer.reindex import Task, build_next, publish, unfinished
 
@@ -151,6 +152,35 @@ def test_full_build_of_lossy_codes_encodes_them_again(tmp_path: Path, encoder: W
     stage(directory, TEXTS)
     run(directory, encoder, "one")
     assert run(directory, encoder, "two", "full").encoded == 40
+
+
+@pytest.mark.parametrize("mode", ["incremental", "full"])
+def test_builds_keep_the_dimensions_and_the_pooling_of_their_index(tmp_path: Path, encoder: WordEncoder, mode: Mode):
+    directory = DataDirectory(tmp_path / "data")
+    directory.create_index("docs", dims=8, pool=2)
+    stage(directory, TEXTS)
+    run(directory, encoder, "one")
+    stage(directory, {"p3": TEXTS["p3"], "new": "kettle kettle kettle kettle"}, colour="red")
+    record = run(directory, encoder, "two", mode)
+    assert (record.encoded, record.reused) == (1, 1 if mode == "incremental" else 40)
+    query = encoder.encode(["kettle"], "query")
+    with Snapshot.open(newest(directory), verify=True) as snapshot:
+        assert snapshot.manifest.reduction == Reduction(dims=8, pool=2)
+        for each in ("p3", "p20", "new"):
+            position = snapshot.position(each)
+            assert position is not None and snapshot.vectors_of(position).shape == (2 if each != "new" else 1, 8)
+        position = snapshot.position("new")
+        assert position is not None
+        match = snapshot.explain(query, position)[0]
+        assert [match.span, *match.also] == [(0, 6), (7, 13), (14, 20), (21, 27)]
+
+
+def test_index_of_more_dimensions_than_the_student_has_is_not_built(tmp_path: Path, encoder: WordEncoder):
+    directory = DataDirectory(tmp_path / "data")
+    directory.create_index("docs", dims=17)
+    stage(directory, TEXTS)
+    with pytest.raises(UsageError, match="dims must be 1 to 16, the dimensions of words; got 17"):
+        build_next(directory, Task("one", "docs", "incremental"), encoder)
 
 
 def test_nothing_staged_is_nothing_to_build(directory: DataDirectory, encoder: WordEncoder):

@@ -11,6 +11,7 @@ from store_snapshot import ENCODER, answers, passages, write_jsonl
 
 from drdecr.index import Snapshot
 from drdecr.index.filters import Filter
+from drdecr.index.manifest import FORMAT_VERSION, read_manifest
 from indexer.change import add
 from indexer.compact import compact
 from indexer.damage import verify
@@ -23,8 +24,9 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path(shutil.copytree(request.param, tmp_path / "stored"))
 
 
-def test_there_is_a_stored_snapshot_of_the_first_format() -> None:
-    assert "format-1" in [path.name for path in STORED]
+def test_there_is_a_stored_snapshot_of_every_format() -> None:
+    formats = {path.name: read_manifest(path / "snapshot").format_version for path in STORED}
+    assert formats == {f"format-{number}": number for number in range(1, FORMAT_VERSION + 1)}
 
 
 def test_stored_snapshot_is_whole_and_answers_as_on_the_day_it_was_written(stored: Path) -> None:

@@ -98,6 +98,7 @@ class FakeEncoder:
 class FakeMatch:
     score: float
     span: tuple[int, int] | None
+    also: tuple[tuple[int, int], ...] = ()
 
 
 class FakeSnapshot:

@@ -63,6 +63,12 @@ def test_indexes_come_and_go(sdk):
     assert (caught.value.status, caught.value.code) == (409, "name_taken")
     assert sdk.drop_index("docs") is None
     assert sdk.indexes() == []
+    smaller = sdk.create_index("small", dims=8, pool=1.5).stored
+    assert (smaller.bits, smaller.dims, smaller.pool) == (16, 8, 1.5)
+    for wish in ({"dims": 17}, {"dims": 0}, {"pool": 0.5}, {"pool": 99}):
+        with pytest.raises(ServiceError) as caught:
+            sdk.create_index("other", **wish)
+        assert caught.value.status == 422
 
 
 def test_alias_switches_under_a_condition_and_back(docs):
