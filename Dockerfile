@@ -26,9 +26,11 @@ ARG TORCH="torch==2.13.0"
 # hadolint ignore=DL3013
 RUN --mount=type=cache,target=/root/.cache/pip pip install "${TORCH}" && pip install '.[cpu,train]'
 
+# The extras cpu, demo, otel and pool, in exactly the versions and bytes of the lock file (`make lock` renews it).
 FROM source AS install-cpu
-# hadolint ignore=DL3013
-RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu,demo,otel,pool]'
+COPY requirements.lock ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip install --require-hashes --requirement requirements.lock && pip install --no-deps .
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
 # A volume that is first mounted at /indexes takes its owner from here.

@@ -17,7 +17,7 @@ BIN = $(VENV)/bin
 QUICKSTART = $(BIN)/drdecr quickstart --workdir $(WORKDIR) $(if $(TRAIN),--train --minutes $(MINUTES))
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint audit lock bench clean
 
 demo: $(VENV)/$(if $(TRAIN),.train,.demo)
 	$(QUICKSTART) --port $(PORT)
@@ -30,6 +30,14 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(VENV)/.dev
+	$(BIN)/python .ci/audit.py
+
+# What the serving image installs, in the newest versions that pyproject.toml allows.
+lock: $(VENV)/.dev
+	$(BIN)/uv pip compile pyproject.toml --extra cpu --extra demo --extra otel --extra pool --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet --upgrade --output-file requirements.lock
 
 bench: $(VENV)/.train
 	$(QUICKSTART) --no-serve
