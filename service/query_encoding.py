@@ -162,20 +162,31 @@ class QueryEncoding:
         encoded = self._encoder.encode_tokens([asked.tokens for asked in batch])
         took_ms = 1_000 * (time.perf_counter() - began)
         self._metrics.encode_batch.observe(len(batch))
-        for number, asked in enumerate(batch):
-            own = encoded if len(batch) == 1 else encoded.select(number, number + 1).copy()
+        first, *others = [
+            encoded if len(batch) == 1 else encoded.select(number, number + 1).copy() for number in range(len(batch))
+        ]
+        for asked, own in zip(batch, (first, *others), strict=True):
             self._cache.put(asked.text, own)
             asked.watch.add("encode", took_ms)
+        for asked, own in zip(batch[1:], others, strict=True):
             self._hand_over(asked, own, begun=True)
+        # Here and now: waking another worker for it would cost more than it saves.
+        batch[0].waits_since = time.perf_counter()
+        self._finish(batch[0], first)
 
     def _hand_over(self, asked: _Asked, encoded: Encoded, *, begun: bool) -> None:
         asked.waits_since = time.perf_counter()
+        self._queue.submit(lambda: self._finish(asked, encoded), begun=begun)
+
+    @staticmethod
+    def _finish(asked: _Asked, encoded: Encoded) -> None:
+        """Do a query's own work with its vectors. For a worker thread."""
 
         def work() -> object:
             asked.waited()
             return asked.then(encoded)
 
-        self._queue.submit(lambda: asked.waiter.finish(work), begun=begun)
+        asked.waiter.finish(work)
 
 
 @contextmanager
