@@ -113,6 +113,7 @@ def create_server(
         key_rate=settings.key_rate,
         max_body_bytes=settings.max_body_bytes,
         max_upload_bytes=settings.max_upload_bytes,
+        slow_ms=settings.slow_ms,
         metrics=metrics,
         readiness=readiness,
         tracing=tracing,

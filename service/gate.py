@@ -19,6 +19,7 @@ from service.problems import MEDIA_TYPE, Problem, from_http_exception
 from service.rate_limit import RateLimits
 from service.readiness import Readiness
 from service.scopes import allows, needed_scope
+from service.stopwatch import STAGES_KEY
 from service.tracing import SPAN_KEY, Tracing
 
 log = structlog.get_logger("service.request")
@@ -65,6 +66,7 @@ class Gate:
         key_rate: float,
         max_body_bytes: int,
         max_upload_bytes: int,
+        slow_ms: int,
         metrics: Metrics,
         readiness: Readiness,
         tracing: Tracing,
@@ -75,6 +77,7 @@ class Gate:
         self._limits = RateLimits()
         self._max_body_bytes = max_body_bytes
         self._max_upload_bytes = max_upload_bytes
+        self._slow_ms = slow_ms
         self._metrics = metrics
         self._readiness = readiness
         self._tracing = tracing
@@ -202,13 +205,18 @@ class Gate:
         route = str(getattr(scope.get("route"), "path", "unmatched"))
         self._metrics.requests.labels(method, route, exchange.status).inc()
         self._metrics.request_seconds.labels(method, route).observe(took_s)
-        write = log.debug if scope["path"] in OPEN_PATHS or route == "/metrics" else log.info
+        took_ms = round(took_s * 1_000, 3)
+        stages: dict[str, float] = scope.get(STAGES_KEY, {})
+        slow = bool(stages) and 0 < self._slow_ms < took_ms
+        quiet = scope["path"] in OPEN_PATHS or route == "/metrics"
+        write = log.warning if slow else log.debug if quiet else log.info
         write(
             "request",
             method=method,
             path=scope["path"][:512],
             status=exchange.status,
-            took_ms=round(took_s * 1_000, 3),
+            took_ms=took_ms,
+            **({"slow": {stage: round(ms, 3) for stage, ms in stages.items()}} if slow else {}),
             **({} if exchange.finished else {"unfinished": True}),
         )
         return route

@@ -54,6 +54,12 @@ class Metrics:
             ["index", "outcome"],
             registry=self.registry,
         )
+        self.jobs = Gauge(
+            "drdecr_jobs",
+            "Of the latest hundred builds, those in each state; none while their database is out of reach.",
+            ["state"],
+            registry=self.registry,
+        )
         self.passages = Gauge("drdecr_index_passages", "Passages of an index.", ["index"], registry=self.registry)
 
     def observe_stages(self, took_ms: dict[str, float]) -> None:

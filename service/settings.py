@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     max_query_chars: int = Field(4_096, ge=1)
     max_text_chars: int = Field(65_536, ge=1)
     otlp_endpoint: str | None = Field(None, description="Where traces go: an OTLP address over HTTP.")
+    slow_ms: int = Field(
+        1_000, ge=0, le=600_000, description="A longer request's log line is a warning, with its stages; 0: none."
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
 
     @field_validator("index", mode="before")

@@ -20,7 +20,7 @@ from service.query_cache import QueryCache
 from service.query_encoding import QueryEncoding
 from service.readiness import Readiness
 from service.settings import Settings
-from service.stopwatch import Stopwatch
+from service.stopwatch import STAGES_KEY, Stopwatch
 from service.tracing import SPAN_KEY, Tracing
 from service.work import WorkQueue
 
@@ -68,7 +68,8 @@ class Service:
         self.loaded = engine
 
     def record(self, request: Request, watch: Stopwatch) -> None:
-        """Tell metrics and traces where the time of a request's work went."""
+        """Tell metrics, traces and the log where the time of a request's work went."""
+        request.scope[STAGES_KEY] = watch.stages
         self.metrics.observe_stages(watch.stages)
         self.tracing.stages(request.scope[SPAN_KEY], watch)
 

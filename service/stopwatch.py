@@ -8,6 +8,9 @@ from contextlib import contextmanager
 
 from service.schemas import TookMs
 
+STAGES_KEY = "drdecr.stages"
+"""Where a request's milliseconds by stage stand in its ASGI scope."""
+
 
 class Stopwatch:
     """Adds up milliseconds by stage, from the moment it is made."""

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
+from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from typing import get_args
 
 from fastapi import APIRouter, Response
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from drdecr import __version__
+from drdecr.collections.jobs import State
+from drdecr.errors import ResourceError
+from service.data import ServedData
+from service.metrics import Metrics
 from service.problems import documented
 from service.routes.indexes import describe
 from service.schemas import CheckBody, HealthBody, InfoBody, LiveBody, StudentBody
 from service.state import ServiceDependency
 
 router = APIRouter(tags=["operations"])
+_JOBS_S = 2.0
+"""A scrape waits no longer for the jobs' database."""
 _RUNTIME_PACKAGES = ("faiss-cpu", "faiss-gpu", "fastapi", "numba", "numpy", "onnxruntime", "uvicorn")
 
 
@@ -52,6 +61,8 @@ async def metrics(service: ServiceDependency) -> Response:
     if service.loaded is not None:
         for index in service.loaded.indexes.values():
             service.metrics.passages.labels(index.name).set(len(index.snapshot))
+    if service.data is not None:
+        await _count_jobs(service.metrics, service.data)
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -64,6 +75,17 @@ async def info(service: ServiceDependency) -> InfoBody:
         indexes=[describe(engine, index) for index in engine.indexes.values()],
         runtime={"python": platform.python_version(), **_installed()},
     )
+
+
+async def _count_jobs(metrics: Metrics, data: ServedData) -> None:
+    try:
+        async with asyncio.timeout(_JOBS_S):
+            states = await asyncio.to_thread(lambda: Counter(job.state for job in data.jobs().jobs(limit=100)))
+    except (ResourceError, TimeoutError):
+        metrics.jobs.clear()
+        return
+    for state in get_args(State):
+        metrics.jobs.labels(state).set(states[state])
 
 
 def _installed() -> dict[str, str]:

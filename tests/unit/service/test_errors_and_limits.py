@@ -122,6 +122,16 @@ def test_strange_request_id_is_replaced(client, given_id):
     assert len(answer.headers["x-request-id"]) == 32
 
 
+def test_slow_request_is_logged_with_its_stages_and_a_quick_one_without(logged, make_client):
+    # A thousand queries take more than a millisecond anywhere.
+    body = {"index": "demo", "queries": [{"query": f"cat {number}"} for number in range(1_000)]}
+    for slow_ms, level in ((1, "warning"), (600_000, "info"), (0, "info")):
+        assert make_client(slow_ms=slow_ms).post("/v1/search/batch", json=body).status_code == 200
+        entry = next(entry for entry in reversed(logged) if entry["event"] == "request")
+        assert entry["log_level"] == level
+        assert ({"queue", "tokenise", "encode", "search", "fetch"} <= entry.get("slow", {}).keys()) == (slow_ms == 1)
+
+
 def test_defect_is_a_500_that_tells_nothing_but_is_logged_with_its_request_id(logged, client, encoder: FakeEncoder):
     encoder.error = ZeroDivisionError("secret detail")
     answer = client.post(SEARCH, json={"query": "cat"})

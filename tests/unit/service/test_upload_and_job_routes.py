@@ -51,6 +51,18 @@ def test_deletions_are_staged(client, directory):
     assert list(read_upload(directory, "docs", 1)) == [Delete("a")]
 
 
+def test_metrics_count_the_builds_by_state_and_none_without_their_database(client, make_client, encoder, tmp_path):
+    stage(client, b'{"id": "a", "text": "one"}\n')
+    assert client.post("/v1/indexes/docs/builds", json={}).status_code == 202
+    shown = client.get("/metrics").text
+    assert 'drdecr_jobs{state="queued"} 1.0' in shown and 'drdecr_jobs{state="failed"} 0.0' in shown
+    place = f"sqlite:///{tmp_path / 'missing' / 'jobs.sqlite'}"
+    other = make_client(Engine(encoder, {}), data=tmp_path / "other", index=(), jobs_url=place)
+    answer = other.get("/metrics")
+    assert answer.status_code == 200
+    assert "drdecr_jobs{" not in answer.text
+
+
 def test_upload_may_be_longer_than_other_bodies_but_not_endless(client, directory):
     line = b'{"id": "a", "text": "' + b"x" * 5_000 + b'"}\n'
     assert stage(client, line).status_code == 202
