@@ -5,7 +5,10 @@ It starts `drdecr serve` on a student and a snapshot and offers, from this proce
 1. as many searches as `--connections` clients can have answered, each asking again at once: the service's own rate;
 2. `--rate` searches a second, at random moments (Poisson), whether or not the earlier ones are answered;
 3. `--overload` times that rate; what is refused with 429 is not offered again;
-4. `--rate` again: the service must have recovered.
+4. `--rate` again: the service must have recovered;
+5. with `--soak`, so many seconds more: `--rate`, and `--overload` times that rate in the last ten seconds of each
+   minute, with the service's resident memory read between the parts. `soak_drift_mib` is the rise of a straight line
+   through the readings after the first minute.
 
 Latency counts from the moment at which a search was due, so a slow service cannot hide behind a waiting client.
 Before that, another process runs the engine alone (encode, search, fetch) on as many threads: the bare rate. On a
@@ -31,7 +34,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import quantiles
+from statistics import linear_regression, quantiles
 
 import uvloop
 from http_latency import QUERIES, check, service
@@ -40,6 +43,8 @@ from drdecr.corpus import read_queries
 
 K = 10
 ENGINE_BATCHES = (1, 8)
+SOAK_CYCLE_S = 60.0
+SOAK_BURST_S = 10.0
 
 
 @dataclass
@@ -60,6 +65,12 @@ class Outcome:
             **{f"status_{status}": count for status, count in sorted(self.statuses.items())},
         }
         return {f"{name}_{figure}": round(value, 2) for figure, value in figures.items()}
+
+    def include(self, other: Outcome) -> None:
+        """Add what a later part of the same load met."""
+        self.seconds += other.seconds
+        self.late_ms += other.late_ms
+        self.statuses += other.statuses
 
     @property
     def failures(self) -> int:
@@ -198,6 +209,26 @@ async def load(address: str, texts: list[str], options: argparse.Namespace) -> d
     return figures
 
 
+async def soak(address: str, texts: list[str], options: argparse.Namespace) -> dict[str, float]:
+    """Offer the load for `--soak` seconds, with a burst in each minute, and follow the service's memory."""
+    client = Client(address, texts)
+    calm, burst = Outcome(), Outcome()
+    began = time.perf_counter()
+    moments_s, sizes_mib = [], []
+    while time.perf_counter() - began < options.soak:
+        calm.include(await client.offered(options.rate, SOAK_CYCLE_S - SOAK_BURST_S))
+        burst.include(await client.offered(options.rate * options.overload, SOAK_BURST_S))
+        moments_s.append(time.perf_counter() - began)
+        sizes_mib.append(await client.metric("process_resident_memory_bytes") / 2**20)
+        print(f"soak: {moments_s[-1]:.0f} s, {sizes_mib[-1]:.1f} MiB resident", file=sys.stderr)
+    figures = calm.shown("soak") | burst.shown("soak_burst")
+    if len(sizes_mib) > 2:
+        rise = linear_regression(moments_s[1:], sizes_mib[1:]).slope * (moments_s[-1] - moments_s[0])
+        figures["soak_drift_mib"] = round(rise, 1)
+    figures |= {"soak_failures": calm.failures + burst.failures, "soak_refused": calm.statuses["429"]}
+    return figures | {"soak_first_mib": round(sizes_mib[0], 1), "soak_last_mib": round(sizes_mib[-1], 1)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--student", type=Path, required=True)
@@ -207,6 +238,7 @@ def main() -> int:
     parser.add_argument("--overload", type=float, default=2.0, help="times that rate, to see it shed")
     parser.add_argument("--connections", type=int, default=32, help="clients that ask without a pause")
     parser.add_argument("--seconds", type=float, default=15.0, help="of each phase")
+    parser.add_argument("--soak", type=float, default=0.0, help="seconds of the long load; 0: none")
     parser.add_argument("--threads", type=int, default=2, help="of the service, and of the bare engine")
     parser.add_argument("--no-bare", action="store_true", help="leave the bare engine out")
     parser.add_argument("--require", type=Path, help="YAML of the figures that must be reached")
@@ -223,6 +255,8 @@ def main() -> int:
     with service(options.student, options.snapshot, options.threads) as running:
         address = f"{running.connection.host}:{running.connection.port}"
         reached |= uvloop.run(load(address, texts, options))
+        if options.soak:
+            reached |= uvloop.run(soak(address, texts, options))
     if not options.no_bare:
         reached["http_cost"] = round(1 - reached["peak_answered_a_second"] / reached["bare_a_second"], 3)
     print(json.dumps(reached, indent=1))
