@@ -41,7 +41,10 @@ KEEP_ROOM_S = 10.0
 
 
 class OnnxEncoder:
-    """An encoder over a student's `onnx/` folder. Threads may share one."""
+    """An encoder over a student's `onnx/` folder. Threads may share one.
+
+    `batch_tokens` is how many tokens it encodes at a time, padding included.
+    """
 
     def __init__(
         self,
@@ -56,7 +59,7 @@ class OnnxEncoder:
         self._spec = manifest.spec(manifest.fingerprint)
         self._outputs = output_names(manifest)
         threads = session.get_session_options().intra_op_num_threads
-        self._batch_tokens = min(TOKENS_A_THREAD * threads, BATCH_TOKENS)
+        self.batch_tokens = min(TOKENS_A_THREAD * threads, BATCH_TOKENS)
         self._room = _Room()
         self.precision = precision
 
@@ -111,7 +114,7 @@ class OnnxEncoder:
             tokens,
             self._forward,
             self._manifest,
-            batch_tokens=self._batch_tokens,
+            batch_tokens=self.batch_tokens,
             progress=progress,
         )
 
