@@ -17,8 +17,8 @@ from drdecr.errors import DrDecrError, FetchError, ResourceError, UsageError
 from training.data.fetch import fetch_debian, fetch_homeassistant
 
 LANGUAGES = ("ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh")
-# The demo's queries (benchmarks/demo_bits.py): Recall@1 / Recall@10 .591 / .839, with 16 bits .594 / .839; the service
-# then takes 155 MB less.
+# The demo's queries (benchmarks/demo_bits.py): Recall@1 / Recall@10 .591 / .839, with 16 bits .594 / .839; the
+# service then takes 155 MB less.
 _BITS = 6
 RELEASED_MARK = "released.json"
 """In a working directory: it serves a released student, this one."""
