@@ -17,7 +17,7 @@ from drdecr.errors import DrDecrError, FetchError, ResourceError, UsageError
 from training.data.fetch import fetch_debian, fetch_homeassistant
 
 LANGUAGES = ("ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh")
-# 6,000 passages of the demo, mean of 8 languages: Recall@1 / Recall@10 .590 / .858, with 16 bits .591 / .858; the
+# The demo's queries (benchmarks/demo_bits.py): Recall@1 / Recall@10 .591 / .839, with 16 bits .594 / .839; the
 # service then takes 155 MB less.
 _BITS = 6
 RELEASED_MARK = "released.json"

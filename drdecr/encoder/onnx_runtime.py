@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from drdecr.encoder.batching import encode_tokens
+from drdecr.encoder.batching import BATCH_TOKENS, encode_tokens
 from drdecr.encoder.piece_tokenizer import PieceTokenizer, read_tokenizer
 from drdecr.encoder.settings import (
     ONNX_FOLDER,
@@ -33,12 +33,18 @@ TOKEN_OUTPUT = "token_vectors"
 SENTENCE_OUTPUT = "sentence_vectors"
 WEIGHT_OUTPUT = "token_weights"
 
-SMALL_BATCH_TOKENS = 512
+# A batch for one thread. Eight times as many took twice the time and ten times the memory: their intermediate results
+# fit no cache (benchmarks/encode_passages.py).
+TOKENS_A_THREAD = 512
+SMALL_BATCH_TOKENS = 128
 KEEP_ROOM_S = 10.0
 
 
 class OnnxEncoder:
-    """An encoder over a student's `onnx/` folder. Threads may share one."""
+    """An encoder over a student's `onnx/` folder. Threads may share one.
+
+    `batch_tokens` is how many tokens it encodes at a time, padding included.
+    """
 
     def __init__(
         self,
@@ -52,6 +58,8 @@ class OnnxEncoder:
         self._manifest = manifest
         self._spec = manifest.spec(manifest.fingerprint)
         self._outputs = output_names(manifest)
+        threads = session.get_session_options().intra_op_num_threads
+        self.batch_tokens = min(TOKENS_A_THREAD * threads, BATCH_TOKENS)
         self._room = _Room()
         self.precision = precision
 
@@ -106,6 +114,7 @@ class OnnxEncoder:
             tokens,
             self._forward,
             self._manifest,
+            batch_tokens=self.batch_tokens,
             progress=progress,
         )
 
@@ -122,9 +131,9 @@ class OnnxEncoder:
 
 
 class _Room:
-    """Decides when ONNX Runtime gives back the memory that large batches took: 0.1 MB a token, which it would keep.
+    """Decides when ONNX Runtime gives back the memory that batches of passages took, which it would keep.
 
-    Giving it back after each of them would cost a fifth of their time. So the first small batch after a pause does.
+    Giving it back after each of them costs up to a fifth of their time. So the first small batch after a pause does.
     """
 
     def __init__(self) -> None:

@@ -57,7 +57,7 @@ def _is_plain_unigram(record: Any) -> bool:
         model.get("type") == "Unigram"
         and model.get("unk_id") is not None
         and not model.get("byte_fallback")
-        and all(token["special"] for token in record["added_tokens"])
+        and all(token["special"] for token in record.get("added_tokens", []))
     )
 
 
