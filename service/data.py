@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 import weakref
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from drdecr.collections.directory import DataDirectory
-from drdecr.collections.jobs import Jobs, jobs_url
+from drdecr.collections.jobs import Jobs, State, jobs_url
 from drdecr.collections.records import Target
-from drdecr.errors import DrDecrError
+from drdecr.errors import DrDecrError, ResourceError
 from service.engine import Absence, Engine, OpenVersion, ServedIndex, StagedEncoder
 from service.searching import warm_up
 
@@ -54,6 +55,7 @@ class ServedData:
         self._jobs_url = jobs_url(settings.data, settings.jobs_url)
         self._jobs: Jobs | None = None
         self._connecting = threading.Lock()
+        self._counting: asyncio.Task[Counter[State] | None] | None = None
         self.watchers = 0
 
     @property
@@ -67,6 +69,24 @@ class ServedData:
             if self._jobs is None:
                 self._jobs = Jobs(self._jobs_url)
             return self._jobs
+
+    async def job_states(self) -> Counter[State]:
+        """Count the latest hundred jobs by state. Raises: ResourceError.
+
+        However many ask, one thread at a time waits for a database that does not answer.
+        """
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(asyncio.to_thread(self._count_states))
+        states = await asyncio.shield(self._counting)
+        if states is None:
+            raise ResourceError("the jobs' database cannot be reached")
+        return states
+
+    def _count_states(self) -> Counter[State] | None:
+        try:
+            return Counter(job.state for job in self.jobs().jobs(limit=100))
+        except ResourceError:
+            return None
 
     def close(self) -> None:
         """Let go of the jobs' database."""

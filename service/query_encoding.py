@@ -170,7 +170,7 @@ class QueryEncoding:
             asked.watch.add("encode", took_ms)
         for asked, own in zip(batch[1:], others, strict=True):
             self._hand_over(asked, own, begun=True)
-        # Here and now: waking another worker for it would cost more than it saves.
+        # Here and now: no other worker need be woken for it.
         batch[0].waits_since = time.perf_counter()
         self._finish(batch[0], first)
 

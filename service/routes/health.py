@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import platform
-from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import get_args
@@ -80,7 +79,7 @@ async def info(service: ServiceDependency) -> InfoBody:
 async def _count_jobs(metrics: Metrics, data: ServedData) -> None:
     try:
         async with asyncio.timeout(_JOBS_S):
-            states = await asyncio.to_thread(lambda: Counter(job.state for job in data.jobs().jobs(limit=100)))
+            states = await data.job_states()
     except (ResourceError, TimeoutError):
         metrics.jobs.clear()
         return

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import threading
 from pathlib import Path
 
 import pytest
 
 from drdecr.collections.directory import DataDirectory
 from drdecr.collections.uploads import Delete, read_upload, staged_uploads
+from drdecr.errors import ResourceError
+from service.data import ServedData
 from service.engine import Engine
+from service.routes import health
 
 NDJSON = {"content-type": "application/x-ndjson"}
 
@@ -61,6 +65,25 @@ def test_metrics_count_the_builds_by_state_and_none_without_their_database(clien
     answer = other.get("/metrics")
     assert answer.status_code == 200
     assert "drdecr_jobs{" not in answer.text
+
+
+def test_scrapes_of_a_database_that_hangs_are_answered_and_take_one_thread(client, monkeypatch):
+    asked, answered = [], threading.Event()
+
+    def hang(_: ServedData) -> None:
+        asked.append(1)
+        answered.wait(30)
+        raise ResourceError("gone")
+
+    monkeypatch.setattr(ServedData, "jobs", hang)
+    monkeypatch.setattr(health, "_JOBS_S", 0.01)
+    try:
+        for _ in range(3):
+            answer = client.get("/metrics")
+            assert (answer.status_code, "drdecr_jobs{" in answer.text) == (200, False)
+        assert asked == [1]
+    finally:
+        answered.set()
 
 
 def test_upload_may_be_longer_than_other_bodies_but_not_endless(client, directory):
