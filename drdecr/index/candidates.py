@@ -6,13 +6,12 @@
 3. The best few thousand are scored by the centroids of all their tokens, window by window; the sentence vectors enter
    here.
 
-The best of stage 3 go on to the exact score: of several segments with one quantiser, the best of all of them.
+The best of stage 3 go on to the exact score.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,43 +39,6 @@ class Knobs:
     exact: bool
 
 
-@dataclass(slots=True)
-class Candidates:
-    """Passages of a segment that deserve an exact score, (n,) int64, and their scores by centroids, (n,).
-
-    `estimates` is None where they need none: nothing may be left out of them, or nothing is compared with them.
-    """
-
-    segment: Segment
-    passages: NDArray[np.int64]
-    estimates: NDArray[np.float64] | None = None
-
-    def keep(self, chosen: NDArray[np.bool_]) -> None:
-        """Leave out all that are not `chosen` (n,)."""
-        self.passages = self.passages[chosen]
-        self.estimates = None if self.estimates is None else self.estimates[chosen]
-
-
-def cut_together(found: Sequence[Candidates], params: SearchParams, k: int, tuning: Tuning | None) -> None:
-    """Keep of the candidates of segments as many as one segment of all their passages would have.
-
-    Only segments of the same quantiser: what centroids say of a passage depends on how near they lie.
-    """
-    groups: dict[int, list[Candidates]] = {}
-    for each in found:
-        if each.estimates is not None:
-            groups.setdefault(id(each.segment.quantizer), []).append(each)
-    for group in groups.values():
-        estimates = np.concatenate([each.estimates for each in group if each.estimates is not None])
-        passages = sum(len(each.segment) for each in group)
-        _, most = knobs_for(params, k, passages, group[0].segment.lists, tuning)
-        if len(estimates) > most:
-            least = np.partition(estimates, len(estimates) - most)[len(estimates) - most]
-            for each in group:
-                if each.estimates is not None:
-                    each.keep(each.estimates >= least)
-
-
 def decide_knobs(segment: Segment, params: SearchParams, k: int, tuning: Tuning | None = None) -> Knobs:
     """Fill in the knobs that were left open, by the segment's size."""
     nprobe, candidates = knobs_for(params, k, len(segment), segment.lists, tuning)
@@ -98,22 +60,20 @@ class CandidateFinder:
         allowed: NDArray[np.bool_] | None = None,
         *,
         filtered: bool = True,
-        compared: bool = False,
-    ) -> Candidates:
+    ) -> NDArray[np.int64]:
         """Return the passages that deserve an exact score, at least `wanted` of them where there are so many.
 
         `allowed` (passages,) leaves out all others; few enough allowed passages are all returned, so that a narrow
-        filter is answered exactly. Without `filtered` only deleted passages are not allowed. With `compared` they
-        have estimates, for `cut_together`, unless all that are allowed are there.
+        filter is answered exactly. Without `filtered` only deleted passages are not allowed.
         """
         segment = self._segment
         if allowed is not None:
             kept = np.flatnonzero(allowed)
             if knobs.exact or (filtered and len(kept) <= _FILTERED_EXACT_FACTOR * knobs.candidates):
-                return Candidates(segment, kept)
+                return kept
             wanted = min(wanted, len(kept))
         if knobs.exact:
-            return Candidates(segment, np.arange(len(segment), dtype=np.int64))
+            return np.arange(len(segment), dtype=np.int64)
         table = query.table(segment.quantizer)
         if knobs.nprobe == segment.lists and len(segment) <= _SHORTLIST_FACTOR * knobs.candidates:
             # All lists meet all passages, and none would be cut: a small segment of a quantiser with many lists.
@@ -123,11 +83,9 @@ class CandidateFinder:
         if query.sentence is not None:
             nearest = segment.nearest_sentences(query.sentence, knobs.candidates, knobs.nprobe, allowed)
             met = np.union1d(met, nearest)
-        if len(met) <= knobs.candidates and not compared:
-            return Candidates(segment, met)
-        estimates = self._score_by_centroids(query, met)
-        best = _best(met, estimates, knobs.candidates)
-        return Candidates(segment, best, estimates[np.searchsorted(met, best)])
+        if len(met) > knobs.candidates:
+            met = _best(met, self._score_by_centroids(query, met), knobs.candidates)
+        return met
 
     def _score_by_centroids(self, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
         segment = self._segment

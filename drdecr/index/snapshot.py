@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -16,7 +15,7 @@ from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, EncoderSpec
 from drdecr.errors import ModelError, ModelMismatchError, SnapshotCorruptError, SnapshotError, UsageError
 from drdecr.index.backend import Hit, SearchParams, StageTimes
-from drdecr.index.candidates import CandidateFinder, Candidates, cut_together, decide_knobs
+from drdecr.index.candidates import CandidateFinder, decide_knobs
 from drdecr.index.compatibility import require_student, require_vectors
 from drdecr.index.filter_masks import FilterMasks
 from drdecr.index.filters import Filter
@@ -55,9 +54,6 @@ class Snapshot:
         self._segments = [Segment(path, record, quantizers[record.quantizer]) for record in manifest.segments]
         self._has_windows = any(segment.has_windows for segment in self._segments)
         self._finders = [CandidateFinder(segment) for segment in self._segments]
-        # Segments that share their quantiser with another.
-        users = Counter(segment.record.quantizer for segment in self._segments)
-        self._compared = [users[segment.record.quantizer] > 1 for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
         self.tuning = read_tuning(path)
         self._masks = FilterMasks([segment.store.metadata_index(len(segment)) for segment in self._segments])
@@ -233,34 +229,32 @@ class Snapshot:
     ) -> list[Hit]:
         if query.tokens == 0:
             return []
-        found: list[Candidates] = []
-        bases: list[int] = []
-        started = time.perf_counter()
-        for base, segment, finder, compared in zip(
-            self._bases, self._segments, self._finders, self._compared, strict=False
-        ):
+        positions: list[NDArray[np.int64]] = []
+        scores: list[NDArray[np.float64]] = []
+        windows: list[NDArray[np.int64]] = []
+        for base, segment, finder in zip(self._bases, self._segments, self._finders, strict=False):
             if segment.record.deleted == len(segment):
                 continue
+            started = time.perf_counter()
             own = segment.live
             if allowed is not None:
                 part = allowed[base : base + len(segment)]
                 own = part if own is None else own & part
             knobs, wanted = decide_knobs(segment, params, k, self.tuning), min(k, len(segment))
-            met = finder.find(query, knobs, wanted, own, filtered=allowed is not None, compared=compared)
-            met.keep(segment.offsets[met.passages + 1] > segment.offsets[met.passages])
-            found.append(met)
-            bases.append(base)
-        if not found:
+            found = finder.find(query, knobs, wanted, own, filtered=allowed is not None)
+            found = found[segment.offsets[found + 1] > segment.offsets[found]]
+            narrowed = time.perf_counter()
+            best, own_windows = relevance(segment, query, found)
+            scores.append(best)
+            windows.append(own_windows)
+            positions.append(found + base)
+            times.candidates_s += narrowed - started
+            times.score_s += time.perf_counter() - narrowed
+        if not positions:
             return []
-        cut_together(found, params, k, self.tuning)
-        narrowed = time.perf_counter()
-        scores, windows = zip(*(relevance(each.segment, query, each.passages) for each in found), strict=True)
-        positions = np.concatenate([each.passages + base for each, base in zip(found, bases, strict=True)])
-        ranked = time.perf_counter()
-        hits = self._hits(positions, np.concatenate(scores), np.concatenate(windows), k)
-        times.candidates_s += narrowed - started
-        times.score_s += ranked - narrowed
-        times.fetch_s += time.perf_counter() - ranked
+        started = time.perf_counter()
+        hits = self._hits(np.concatenate(positions), np.concatenate(scores), np.concatenate(windows), k)
+        times.fetch_s += time.perf_counter() - started
         return hits
 
     def _hits(

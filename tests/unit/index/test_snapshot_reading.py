@@ -227,4 +227,4 @@ def test_damaged_postings_cannot_leave_the_scratch_memory(path: Path, encoder: W
         finder = CandidateFinder(snapshot.segments[0])
         query = query_lanes(encoder.encode(["keyboard mail"], "query").vectors, None, 0.0)
         knobs = Knobs(nprobe=1, candidates=1, exact=False)
-        assert set(finder.find(query, knobs, 1).passages.tolist()) <= {0, 1, 2}
+        assert set(finder.find(query, knobs, 1).tolist()) <= {0, 1, 2}
