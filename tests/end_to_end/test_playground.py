@@ -335,6 +335,9 @@ def test_page_breaks_no_rule_of_accessibility(page: Page, theme: str, show: str)
     choice(page, "Show").select_option(show)
     ask(page, "all about zebras")
     page.locator("#hits button").first.click()
+    # While a search runs, and for a moment after it, old hits are pale on purpose.
+    page.wait_for_function("() => getComputedStyle(document.querySelector('.hits')).opacity === '1'")
+    page.wait_for_function("() => !document.getAnimations().some((one) => one.playState === 'running')")
     result = axe.Axe().run(page)
     assert result.violations_count == 0, result.generate_report()
 
