@@ -42,6 +42,9 @@ def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     type=click.Path(path_type=Path, dir_okay=False),
     help="File of the API keys that `drdecr keys` makes; requests must then bear one.",
 )
+@click.option("--ray", metavar="ADDRESS", help="Serve by this Ray cluster: HOST:PORT of its head, or auto.")
+@click.option("--shards", type=click.IntRange(1, 10_000), help="With --ray: parts that an index is served in.")
+@click.option("--replicas", type=click.IntRange(1, 1_000), help="With --ray: processes a shard; 2 unless given.")
 @click.option("--insecure", is_flag=True, default=None, help="Let other machines connect without an API key.")
 @click.option(
     "--new-key",
@@ -60,6 +63,9 @@ def serve(
     port: int | None,
     threads: int | None,
     api_keys_file: Path | None,
+    ray: str | None,
+    shards: int | None,
+    replicas: int | None,
     insecure: bool | None,
 ) -> None:
     """Start the HTTP service.
@@ -75,6 +81,9 @@ def serve(
         port=port,
         threads=threads,
         api_keys_file=api_keys_file,
+        ray=ray,
+        shards=shards,
+        replicas=replicas,
         insecure=insecure,
     )
     from service.process import run

@@ -1,0 +1,38 @@
+"""Small Ray clusters for tests: nodes on this machine, each with processes of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Before ray is imported. The token keeps it from writing one into the home directory.
+os.environ.setdefault("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+_STORE_BYTES = 80 * 2**20
+
+
+@contextmanager
+def ray_cluster(nodes: int, cpus: int = 2) -> Iterator[Any]:
+    """Start a head without processors and so many nodes, connect to it, and stop it all at the end."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    os.environ.pop("RAY_ADDRESS", None)
+    head = {"num_cpus": 0, "object_store_memory": _STORE_BYTES, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        for _ in range(nodes):
+            add_node(cluster, cpus)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def add_node(cluster: Any, cpus: int = 2) -> Any:
+    """Add a node that runs work."""
+    return cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES)
