@@ -36,3 +36,29 @@ def ray_cluster(nodes: int, cpus: int = 2) -> Iterator[Any]:
 def add_node(cluster: Any, cpus: int = 2) -> Any:
     """Add a node that runs work."""
     return cluster.add_node(num_cpus=cpus, object_store_memory=_STORE_BYTES)
+
+
+def kill_node(cluster: Any) -> None:
+    """Kill the newest node with everything it runs, without a word of farewell."""
+    import psutil
+
+    node = max(cluster.worker_nodes, key=lambda each: dict(each.live_processes())["raylet"].pid)
+    for _, started in node.live_processes():
+        root = psutil.Process(started.pid)
+        for process in [*root.children(recursive=True), root]:
+            process.kill()
+        started.wait()
+    cluster.worker_nodes.remove(node)
+
+
+def running_replicas(*, front_only: bool = False) -> int:
+    """Count the replicas that Ray Serve takes for healthy; of a service's applications only, those named `demo`."""
+    from ray import serve
+
+    applications = serve.status().applications.items()
+    return sum(
+        deployment.replica_states.get("RUNNING", 0)
+        for name, each in applications
+        if not front_only or (name.startswith("drdecr-demo-") and each.status.value == "RUNNING")
+        for deployment in each.deployments.values()
+    )

@@ -86,9 +86,15 @@ def shards_on_ray(request: pytest.FixtureRequest, encoder: WordEncoder, snapshot
 
     cluster = request.getfixturevalue("cluster")
     settings = Settings(
-        student="student", index=f"demo={snapshot_path}", ray=cluster.address, shards=2, replicas=1, shard_cpus=0.5,
-        shard_timeout_ms=30_000, retire_s=0.0,
-    )  # fmt: skip
+        student="student",
+        index=f"congruence={snapshot_path}",
+        ray=cluster.address,
+        shards=2,
+        replicas=1,
+        shard_cpus=0.5,
+        shard_timeout_ms=30_000,
+        retire_s=0.0,
+    )
     assert settings.cluster is not None
     return Shards(settings.cluster, verify=True).serve(settings.index[0], encoder.spec)
 

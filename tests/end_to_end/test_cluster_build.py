@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,22 @@ from indexer.cluster import build as cluster_build
 from indexer.cluster.build import build_on_cluster
 from indexer.cluster.plan import encoded_chunks, finished_segments
 from indexer.damage import verify
+
+
+@pytest.fixture(scope="module")
+def passages_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """500 passages; the text of one holds what Unicode takes for the end of a line."""
+    draw = random.Random(0)
+    words = ["".join(draw.choices("abcdefghijklmnop", k=5)) for _ in range(300)]
+    path = tmp_path_factory.mktemp("passages") / "passages.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(500):
+            text = " ".join(draw.choices(words, k=draw.randint(3, 30)))
+            record = {"id": f"p{number}", "text": text, "metadata": {"group": number % 7}}
+            if number == 3:
+                record |= {"title": "Two", "text": "lines\u2028of text"}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    return path
 
 
 @pytest.fixture(scope="module")
