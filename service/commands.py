@@ -35,7 +35,9 @@ def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 @click.option("--jobs-url", help="With --data: where jobs are kept, if not in DATA/jobs.sqlite (postgresql://…).")
 @click.option("--host", help="Address to listen on; 127.0.0.1 unless given.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port; 8080 unless given, 0 takes a free one.")
-@click.option("--threads", type=click.IntRange(1, 1_024), help="Queries worked on at once; one a core unless given.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1_024), help="Queries worked on at once; one a core, or ten with --ray."
+)
 @click.option(
     "--keys",
     "api_keys_file",

@@ -66,6 +66,13 @@ class SearchableSnapshot(SearchBackend, Protocol):
     def warm_up(self) -> None: ...
 
 
+@runtime_checkable
+class CountsCalls(Protocol):
+    """A snapshot whose shards are asked, and which counts how: `asked`, `hedged`, `retried`, `missing`."""
+
+    def calls(self) -> Mapping[str, int]: ...
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class ServedIndex:
     """A snapshot under the name that clients use. A request holds one, and so sees one version only.

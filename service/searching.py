@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ def answer(
     Raises: Problem 504, ClientGoneError between two steps; 503 where shards are missing and the wish is `complete`.
     """
     times = StageTimes()
-    reach = Reach(SOFT_SHARE * deadline.remaining_s())
+    reach = Reach(time.perf_counter() + SOFT_SHARE * deadline.remaining_s())
     with watch.stage("search"):
         params = IndexParams(**wish.params.model_dump())
         (hits,) = index.snapshot.search(query, wish.depth, params, filter=wish.filter, times=times, reach=reach)

@@ -18,6 +18,8 @@ from service.key_file import KeyFile
 from service.keys import KeyHash
 
 ENVIRONMENT_PREFIX = "DRDECR_"
+# A search that shards answer costs the front little but a place to wait.
+_WAITING_A_CORE = 10
 
 
 class IndexSource(BaseModel):
@@ -84,7 +86,9 @@ class Settings(BaseSettings):
     jobs_url: str | None = Field(None, description="Where jobs are kept; null: jobs.sqlite in the data directory.")
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65_535)
-    threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=1_024)
+    threads: int | None = Field(
+        None, ge=1, le=1_024, description="Queries worked on at once; null: one a core, with ray ten, as most wait."
+    )
 
     api_key_hashes: Annotated[tuple[KeyHash, ...], NoDecode] = ()
     api_keys_file: Path | None = Field(
@@ -133,7 +137,9 @@ class Settings(BaseSettings):
     )
     spread: bool = Field(True, description="With ray: no two replicas of a shard on one node, unless they scale.")
     shard_cpus: float = Field(1.0, ge=0, le=1_024, description="With ray: processors that a replica reserves.")
-    shard_threads: int = Field(1, ge=1, le=1_024, description="With ray: calls that a replica works on at once.")
+    shard_threads: int = Field(
+        1, ge=1, le=1_024, description="With ray: threads of a replica, which share each search."
+    )
     shard_queue: int = Field(16, ge=1, le=10_000, description="With ray: calls that a replica takes at once.")
     shard_timeout_ms: int = Field(2_000, ge=1, le=600_000, description="With ray: how long a shard is waited for.")
     retire_s: float = Field(
@@ -192,6 +198,11 @@ class Settings(BaseSettings):
                 " `drdecr keys create` and give its file by --keys, or serve without keys by --insecure"
             )
         return self
+
+    @property
+    def workers(self) -> int:
+        """Return how many queries are worked on at once."""
+        return self.threads or len(os.sched_getaffinity(0)) * (1 if self.ray is None else _WAITING_A_CORE)
 
     @property
     def cluster(self) -> ClusterSettings | None:

@@ -63,10 +63,11 @@ class StageTimes:
 class Reach:
     """What a search over shards may take, and what it did without: `missing` names shards that gave no answer.
 
-    A snapshot on one machine has no shards and misses nothing.
+    `until` is the moment, of `time.perf_counter`, at which shards must have answered. A snapshot on one machine has
+    no shards and misses nothing.
     """
 
-    timeout_s: float | None = None
+    until: float | None = None
     missing: set[str] = field(default_factory=set)
 
 

@@ -73,7 +73,12 @@ class SnapshotPart:
         bases, sizes = bases_of(manifest), [manifest.segments[at].passages for at in segments]
         self._local = np.array([0, *accumulate(sizes)], np.int64)
         self._global = np.array([bases[at] for at in segments], np.int64)
-        self.version = manifest.version
+        self._sizes = np.array(sizes, np.int64)
+
+    def holds(self, position: int) -> bool:
+        """Tell whether a position of the snapshot is in one of these segments."""
+        at = int(np.searchsorted(self._global, position, side="right")) - 1
+        return at >= 0 and bool(position < self._global[at] + self._sizes[at])
 
     def search(self, queries: Encoded, k: int, params: SearchParams, filter: Filter | None) -> list[list[Hit]]:
         """Return each query's best passages of these segments; their positions are those in the snapshot."""
@@ -131,7 +136,10 @@ def fetch_part(place: Place, manifest: Manifest, segments: Sequence[int], cache:
             if record_file(partial) != record:
                 raise SnapshotCorruptError(f"{place.location}/{name} differs from its manifest; build it again")
     if place.exists(TUNING):
-        (root / TUNING).write_bytes(place.read(TUNING))
+        with Arriving(root / TUNING) as partial:
+            place.fetch(TUNING, partial)
+    else:
+        (root / TUNING).unlink(missing_ok=True)
     return root
 
 

@@ -167,7 +167,8 @@ class _EncoderActor:
         self._encoder: ChunkEncoder | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {name: [value] for name, value in _tell(lambda: self._encode(int(batch["item"][0]))).items()}
+        told = _tell(lambda: self._encode(int(batch["item"][0])), self._location)
+        return {name: [value] for name, value in told.items()}
 
     def _encode(self, chunk: int) -> int:
         self._encoder = self._encoder or ChunkEncoder(self._location, gpu=self._gpu)
@@ -214,7 +215,7 @@ def _write_segments(place: Place, plan: Plan, progress: Progress) -> None:
     location = place.location
 
     def write(row: dict[str, Any]) -> dict[str, Any]:
-        return _tell(lambda: build_segment(location, quantizer, int(row["item"])))
+        return _tell(lambda: build_segment(location, quantizer, int(row["item"])), location)
 
     _run(missing, advance, lambda work: work.map(write, num_cpus=1))
 
@@ -234,10 +235,11 @@ def _run(items: list[int], advance: Callable[[int], None], work: Callable[[Any],
         advance(int(row["passages"]))
 
 
-def _tell(work: Callable[[], int]) -> dict[str, Any]:
+def _tell(work: Callable[[], int], location: str) -> dict[str, Any]:
     """Do a piece of work and return its row; an error of ours becomes one, as Ray Data would lose its class."""
     try:
-        return {"passages": work(), "error": "", "kind": ""}
+        with named_trouble(Path(location)):
+            return {"passages": work(), "error": "", "kind": ""}
     except DrDecrError as problem:
         return {"passages": 0, "error": str(problem), "kind": type(problem).__name__}
 

@@ -64,12 +64,15 @@ class ChunkEncoder:
 
 
 def train(location: str) -> QuantizerRecord:
-    """Train centroids and codec on a sample of what is encoded, and put them in their place."""
+    """Train centroids and codec on a sample of what is encoded, and put them in their place.
+
+    There are as many lists as a collection of one segment's size would have: a search probes segment by segment.
+    """
     place = open_place(location)
     plan = require_plan(place)
     found = encoded_chunks(place)
     tokens = [found[chunk] for chunk in range(plan.chunks)]
-    lists = token_lists(sum(tokens))
+    lists = token_lists(sum(tokens) // plan.segments)
     sample = draw_sample(place, plan.spec, tokens, lists)
     with _scratch(place) as directory:
         record = train_on_sample(directory, QUANTIZER, sample, lists, plan.wanted.bits)

@@ -20,6 +20,7 @@ _KEPT = 512
 _TELLING = 32
 _FIRST_HEDGE_S = 0.1
 _LEAST_HEDGE_S = 0.002
+_LATEST_HEDGE = 1 / 3
 
 
 class ShardGoneError(Exception):
@@ -55,21 +56,35 @@ class Latencies:
 
 
 class Asking:
-    """How one shard is asked. `hedged` and `retried` count second calls, by why they were made."""
+    """How one shard is asked.
+
+    Counts the questions, the second calls by why they were made, and the questions that got no answer.
+    """
 
     def __init__(self) -> None:
         self.latencies = Latencies()
+        self.asked = 0
         self.hedged = 0
         self.retried = 0
+        self.missing = 0
 
     async def ask(self, send: Send[_Result], timeout_s: float) -> _Result:
         """Return the first answer of a call, a hedge after the p95 and one retry of a failed one.
 
         Raises: ShardGoneError when all that was sent failed, or nothing came in time.
         """
+        self.asked += 1
+        try:
+            return await self._ask(send, timeout_s)
+        except ShardGoneError:
+            self.missing += 1
+            raise
+
+    async def _ask(self, send: Send[_Result], timeout_s: float) -> _Result:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        until, hedge_at = began + timeout_s, began + self.latencies.p95_s
+        # Under load the p95 may be near the deadline, where a hedge would come too late to answer.
+        until, hedge_at = began + timeout_s, began + min(self.latencies.p95_s, _LATEST_HEDGE * timeout_s)
         waiting = {asyncio.ensure_future(send())}
         hedged = retried = False
         try:

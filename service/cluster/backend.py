@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from bisect import bisect_right
 from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import Future
@@ -29,6 +30,8 @@ log = structlog.get_logger("service.cluster")
 _DEFAULT = SearchParams()
 # Beyond what the shards were given: the front gives up on its own loop.
 _GRACE_S = 0.5
+# Of the time that there is; the hits' passages get the rest.
+_SEARCH_SHARE = 0.75
 
 
 class Transport(Protocol):
@@ -86,7 +89,8 @@ class ShardedSnapshot:
         """
         reach, strict = reach or Reach(), reach is None
         sent = _without_places(queries)
-        found = self._ask(dict.fromkeys(range(len(self.shares)), ("search", sent, k, params, filter)), reach)
+        calls = dict.fromkeys(range(len(self.shares)), ("search", sent, k, params, filter))
+        found = self._ask(calls, reach, _SEARCH_SHARE)
         if not found or (strict and reach.missing):
             raise shards_missing(reach.missing)
         return merge(found.values(), len(queries), k)
@@ -105,8 +109,7 @@ class ShardedSnapshot:
         wanted: dict[int, list[str]] = {}
         for hit in hits:
             wanted.setdefault(self._shard_at(hit.position), []).append(hit.id)
-        # Seconds of their own: what the search took is not to be taken twice.
-        own = Reach()
+        own = Reach(None if reach is None else reach.until)
         found = self._ask({shard: ("passages", ids) for shard, ids in wanted.items()}, own)
         if own.missing and reach is None:
             raise shards_missing(own.missing)
@@ -123,6 +126,11 @@ class ShardedSnapshot:
         matches: Sequence[TokenMatch] = found[shard]
         return matches
 
+    def calls(self) -> dict[str, int]:
+        """Count the calls to shards since this version is served, by what became of them."""
+        kinds = ("asked", "hedged", "retried", "missing")
+        return {kind: sum(getattr(asking, kind) for asking in self.asking) for kind in kinds}
+
     def warm_up(self) -> None:
         """Do nothing: a replica is warm before it is sent anything."""
 
@@ -133,9 +141,11 @@ class ShardedSnapshot:
     def _shard_at(self, position: int) -> int:
         return self._shard_of[bisect_right(self._bases, position) - 1]
 
-    def _ask(self, calls: Mapping[int, tuple[Any, ...]], reach: Reach) -> dict[int, Any]:
-        """Ask some shards at once; those without an answer are named as missing."""
-        timeout_s = min(self._timeout_s, self._timeout_s if reach.timeout_s is None else reach.timeout_s)
+    def _ask(self, calls: Mapping[int, tuple[Any, ...]], reach: Reach, share: float = 1.0) -> dict[int, Any]:
+        """Ask some shards at once, in a share of the time; those without an answer are named as missing."""
+        timeout_s = self._timeout_s
+        if reach.until is not None:
+            timeout_s = min(timeout_s, share * max(0.0, reach.until - time.perf_counter()))
         terms = Terms(self._version, timeout_s)
 
         async def one(shard: int, method: str, *arguments: Any) -> tuple[int, Any]:

@@ -14,9 +14,10 @@ from typing import TypeVar
 
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded
+from drdecr.errors import UsageError
 from drdecr.index.backend import Hit, SearchParams
 from drdecr.index.filters import Filter
-from drdecr.index.part import SnapshotPart, fetch_part, read_version
+from drdecr.index.part import SnapshotPart, divide, fetch_part, merge, part_manifest, read_version
 from drdecr.index.place import open_place
 from drdecr.index.snapshot import TokenMatch
 
@@ -58,36 +59,48 @@ class ShardReplica:
         place = open_place(source.location)
         manifest = read_version(place, source.version)
         root = fetch_part(place, manifest, source.segments, cache_directory())
-        self._part = SnapshotPart(root, manifest, source.segments, verify=source.verify)
-        self._part.warm_up()
+        own = divide(part_manifest(manifest, source.segments), source.threads)
+        shares = [[source.segments[at] for at in share] for share in own]
+        self._parts = [SnapshotPart(root, manifest, share, verify=source.verify) for share in shares]
+        for part in self._parts:
+            part.warm_up()
         self._threads = ThreadPoolExecutor(source.threads, thread_name_prefix="shard")
 
     async def search(
         self, terms: Terms, queries: Encoded, k: int, params: SearchParams, wanted: Filter | None
     ) -> list[list[Hit]]:
-        """Return each query's best passages of these segments."""
-        return await self._run(terms, lambda: self._part.search(queries, k, params, wanted))
+        """Return each query's best passages of these segments, which the threads share."""
+        found = await self._run(terms, lambda part: part.search(queries, k, params, wanted), self._parts)
+        return merge(found, len(queries), k)
 
     async def passages(self, terms: Terms, ids: Sequence[str]) -> dict[str, Passage]:
         """Return those of the passages that are here."""
-        return await self._run(terms, lambda: self._part.passages(ids))
+        found = await self._run(terms, lambda part: part.passages(ids), self._parts)
+        return {name: passage for each in found for name, passage in each.items()}
 
     async def explain(self, terms: Terms, query: Encoded, position: int) -> list[TokenMatch]:
         """Explain the passage at a position of the snapshot."""
-        return await self._run(terms, lambda: self._part.explain(query, position))
+        holding = [part for part in self._parts if part.holds(position)]
+        if not holding:
+            raise UsageError(f"position {position} is in another shard")
+        (matches,) = await self._run(terms, lambda part: part.explain(query, position), holding)
+        return matches
 
-    async def _run(self, terms: Terms, work: Callable[[], _Result]) -> _Result:
+    async def _run(
+        self, terms: Terms, work: Callable[[SnapshotPart], _Result], parts: Sequence[SnapshotPart]
+    ) -> list[_Result]:
         if terms.version != self._source.version:
             raise OtherVersionError(f"asked for {terms.version[:12]}, this is {self._source.version[:12]}")
         # The clocks of two machines differ: the time counts from the call's arrival.
         until = time.monotonic() + terms.timeout_s
 
-        def in_time() -> _Result:
+        def in_time(part: SnapshotPart) -> _Result:
             if time.monotonic() > until:
                 raise LateError
-            return work()
+            return work(part)
 
-        return await asyncio.get_running_loop().run_in_executor(self._threads, in_time)
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(self._threads, in_time, part) for part in parts))
 
 
 def cache_directory() -> Path:

@@ -11,6 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from drdecr import __version__
+from service.engine import CountsCalls
 from service.problems import documented
 from service.routes.indexes import describe
 from service.schemas import CheckBody, HealthBody, InfoBody, LiveBody, StudentBody
@@ -52,6 +53,9 @@ async def metrics(service: ServiceDependency) -> Response:
     if service.loaded is not None:
         for index in service.loaded.indexes.values():
             service.metrics.passages.labels(index.name).set(len(index.snapshot))
+            if isinstance(index.snapshot, CountsCalls):
+                for kind, count in index.snapshot.calls().items():
+                    service.metrics.shard_calls.labels(index.name, kind).set(count)
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 

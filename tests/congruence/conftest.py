@@ -57,7 +57,7 @@ class InProcess:
     """Replicas of shards in this process, in place of a cluster's."""
 
     def __init__(self, path: Path, version: str, shares: list[list[int]]) -> None:
-        sources = [ShardSource(str(path), version, tuple(share), verify=True, threads=2) for share in shares]
+        sources = [ShardSource(str(path), version, tuple(share), verify=True, threads=3) for share in shares]
         self.replicas = [ShardReplica(source) for source in sources]
 
     async def send(self, shard: int, method: str, terms: Terms, *arguments: Any) -> Any:

@@ -121,7 +121,7 @@ def test_a_shard_that_is_gone_is_named(shards: tuple[ShardedSnapshot, Replicas])
 def test_an_answer_waits_no_longer_than_its_deadline(shards: tuple[ShardedSnapshot, Replicas]) -> None:
     snapshot, replicas = shards
     replicas.trouble = lambda shard, call: FOREVER_S if shard == 0 else 0.0
-    reach = Reach(timeout_s=0.2)
+    reach = Reach(time.perf_counter() + 0.2)
     assert ids(snapshot, reach=reach) == {"p1", "p2", "p3"}
     assert reach.missing == {"shard-1-of-2"}
     assert replicas.cancelled == 2
@@ -153,6 +153,20 @@ def test_a_hit_whose_shard_went_away_is_left_out(shards: tuple[ShardedSnapshot, 
     passages = snapshot.passages_of(hits, reach=reach)
     assert passages.keys() == {"p1", "p2", "p3"}
     assert reach.missing == {"shard-1-of-2"}
+
+
+def test_metrics_tell_what_became_of_calls(
+    shards: tuple[ShardedSnapshot, Replicas], make_client: Any, encoder: Any
+) -> None:
+    snapshot, replicas = shards
+    replicas.trouble = lambda shard, call: OSError("node died") if shard == 1 else 0.0
+    ids(snapshot, reach=Reach())
+    client = make_client(Engine(fake_engine(encoder).encoder, {"demo": ServedIndex("demo", FakeSnapshot())}))
+    assert "drdecr_shard_calls{" not in client.get("/metrics").text
+    client.app.state.service.loaded = Engine(encoder, {"demo": ServedIndex("demo", snapshot)})
+    shown = client.get("/metrics").text
+    for kind, count in {"asked": 2.0, "hedged": 0.0, "retried": 1.0, "missing": 1.0}.items():
+        assert f'drdecr_shard_calls{{index="demo",kind="{kind}"}} {count}' in shown
 
 
 def test_a_replica_of_another_version_refuses(path: Path) -> None:
