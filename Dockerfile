@@ -1,6 +1,7 @@
 # Targets, the last being the default:
 #   gpu    every program, torch and FAISS for NVIDIA GPUs    docker build --target gpu -t drdecr:gpu .
 #   train  every program, torch for CPUs                     docker build --target train -t drdecr:train .
+#   ray    a node of a Ray cluster, and the front of one docker build --target ray -t drdecr:ray .
 #   cpu    the service, the index and the encoder, no torch  docker build -t drdecr .
 ARG PYTHON_VERSION=3.11
 
@@ -32,9 +33,13 @@ COPY requirements.lock ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip install --require-hashes --requirement requirements.lock && pip install --no-deps .
 
+FROM source AS install-ray
+# hadolint ignore=DL3013
+RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu,otel,ray]' s3fs
+
 FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
 # A volume that is first mounted at /indexes takes its owner from here.
-RUN useradd --uid 10001 --create-home drdecr && mkdir /data /indexes && chown drdecr /data /indexes
+RUN useradd --uid 10001 --create-home drdecr && mkdir /data /indexes /cache && chown drdecr /data /indexes /cache
 # numba's compiled kernels go to /tmp, so that the root file system may be read-only.
 ENV PATH=/opt/drdecr/bin:$PATH PYTHONUNBUFFERED=1 NUMBA_CACHE_DIR=/tmp/numba
 WORKDIR /data
@@ -47,6 +52,13 @@ CMD ["--help"]
 
 FROM runtime AS train
 COPY --from=install-train /opt/drdecr /opt/drdecr
+CMD ["--help"]
+
+FROM runtime AS ray
+COPY --from=install-ray /opt/drdecr /opt/drdecr
+# What a node runs is said where it is started: docker-compose.ray.yml, deploy/kuberay.
+ENV DRDECR_HOST=0.0.0.0 DRDECR_PORT=8080 DRDECR_CACHE=/cache RAY_USAGE_STATS_ENABLED=0
+EXPOSE 8080
 CMD ["--help"]
 
 FROM runtime AS cpu

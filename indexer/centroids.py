@@ -30,7 +30,16 @@ def sentence_lists(passages: int) -> int:
 
 def centroid_sample(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
     """Draw the vectors that train `lists` centroids: all of a small collection, 32 a centroid of a large one."""
-    return _sample(vectors, min(_POINTS_PER_CENTROID * lists, _MAX_SAMPLE))
+    rows = sample_rows(len(vectors), lists)
+    return np.ascontiguousarray(vectors if rows is None else vectors[rows], dtype=np.float32)
+
+
+def sample_rows(count: int, lists: int) -> NDArray[np.int64] | None:
+    """Draw which of `count` vectors train `lists` centroids, ascending; None for all of them."""
+    size = min(_POINTS_PER_CENTROID * lists, _MAX_SAMPLE)
+    if count <= size:
+        return None
+    return np.sort(np.random.default_rng(_SEED).choice(count, size, replace=False))
 
 
 def train_centroids(vectors: NDArray[Any], lists: int) -> NDArray[np.float32]:
@@ -76,13 +85,6 @@ class Assigner:
         """Return the lists of vectors (n, dim), (n,) int64."""
         cells: NDArray[np.int64] = self._index.search(vectors, 1)[1][:, 0]
         return cells
-
-
-def _sample(vectors: NDArray[Any], size: int) -> NDArray[np.float32]:
-    if len(vectors) <= size:
-        return np.ascontiguousarray(vectors, dtype=np.float32)
-    rows = np.random.default_rng(_SEED).choice(len(vectors), size, replace=False)
-    return np.ascontiguousarray(vectors[np.sort(rows)], dtype=np.float32)
 
 
 def _power_of_two(wanted: float, limit: int) -> int:

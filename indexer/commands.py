@@ -10,6 +10,7 @@ import click
 
 from drdecr.errors import SnapshotCorruptError, UsageError
 from drdecr.index.codec import BITS
+from drdecr.index.place import is_url
 from indexer.build import BuildReport, build, build_from_vectors
 from indexer.change_commands import (
     AnyPath,
@@ -44,7 +45,7 @@ for _command in (add_command, delete_command, rollback_command, compact_command,
 @click.option("--student", type=AnyPath, help="Student directory that encodes the passages.")
 @click.option("--passages", type=FilePath, help="Passages: JSONL or DPR's TSV, gzip allowed.")
 @click.option("--vectors", type=FilePath, help="An .npz of `drdecr encode`, instead of student and passages.")
-@click.option("--out", type=AnyPath, required=True, help="Where the snapshot goes.")
+@click.option("--out", required=True, help="Where the snapshot goes; with --ray a URL too, such as s3://bucket/name.")
 @click.option("--bits", type=click.Choice([str(bits) for bits in BITS]), default="16", show_default=True)
 @click.option("--dims", type=int, help="Keep the first so many dimensions of each token vector; the default is all.")
 @click.option("--pool", type=float, default=1.0, show_default=True, help="Keep about one of so many token vectors.")
@@ -52,12 +53,17 @@ for _command in (add_command, delete_command, rollback_command, compact_command,
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the encoder; the default is its own.")
 @click.option("--skip-bad-lines", is_flag=True, help="Count and report bad lines instead of stopping.")
 @click.option("--force", is_flag=True, help="Replace the snapshot at --out once the new one is complete.")
+@click.option("--ray", metavar="ADDRESS", help="Build on this Ray cluster: HOST:PORT of its head, auto, or local.")
+@click.option("--segments", type=click.IntRange(min=1), help="With --ray: segments, as shards hold whole ones.")
+@click.option("--encoders", type=click.IntRange(min=1), help="With --ray: students at work; all GPUs or processors.")
+@click.option("--chunk-passages", type=click.IntRange(min=1), help="With --ray: what is encoded at a time; 1,024.")
+@click.option("--restart", is_flag=True, help="With --ray: throw an unfinished build away instead of going on.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def build_command(
     student: Path | None,
     passages: Path | None,
     vectors: Path | None,
-    out: Path,
+    out: str,
     bits: str,
     dims: int | None,
     pool: float,
@@ -65,6 +71,11 @@ def build_command(
     threads: int | None,
     skip_bad_lines: bool,
     force: bool,
+    ray: str | None,
+    segments: int | None,
+    encoders: int | None,
+    chunk_passages: int | None,
+    restart: bool,
     as_json: bool,
 ) -> None:
     """Build a snapshot from passages, or from token vectors.
@@ -72,15 +83,44 @@ def build_command(
     --bits, --dims and --pool make it smaller, each at some cost of recall (docs/snapshot-format.md); queries are
     shortened to --dims when they are searched. --pool needs SciPy: pip install 'drdecr[pool]'.
 
+    With --ray a cluster encodes, and a build that was stopped goes on where it was; see docs/clusters.md.
+
     Example: drdecr index build --student student --passages passages.jsonl --out snapshot
     """
+    if ray is None and (segments, encoders, chunk_passages, restart) != (None, None, None, False):
+        raise UsageError("--segments, --encoders, --chunk-passages and --restart go with --ray")
+    if ray is None and is_url(out):
+        raise UsageError(f"--out {out} is a URL, which a build on a cluster writes; give --ray")
     with BarProgress() as progress:
-        if vectors is not None:
+        if ray is not None:
+            if student is None or passages is None or vectors is not None or sentence_weight is not None:
+                raise UsageError("--ray goes with --student and --passages")
+            if threads is not None:
+                raise UsageError("--threads does not go with --ray: an encoder takes a processor; see --encoders")
+            if dims is not None or pool != 1:
+                raise UsageError("--dims and --pool do not go with --ray; --bits makes a cluster's snapshot smaller")
+            from indexer.cluster.build import CHUNK_PASSAGES, build_on_cluster
+
+            report: BuildReport = build_on_cluster(
+                ray,
+                student,
+                passages,
+                out,
+                bits=int(bits),
+                segments=segments,
+                chunk_passages=chunk_passages or CHUNK_PASSAGES,
+                encoders=encoders,
+                force=force,
+                restart=restart,
+                skip_bad_lines=skip_bad_lines,
+                progress=progress,
+            )
+        elif vectors is not None:
             if student is not None or passages is not None:
                 raise UsageError("--vectors replaces --student and --passages; give one or the other")
             report = build_from_vectors(
                 vectors,
-                out,
+                Path(out),
                 bits=int(bits),
                 dims=dims,
                 pool=pool,
@@ -98,7 +138,7 @@ def build_command(
             report = build(
                 load_encoder(student, threads=threads),
                 passages,
-                out,
+                Path(out),
                 bits=int(bits),
                 dims=dims,
                 pool=pool,

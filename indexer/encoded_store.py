@@ -7,11 +7,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from drdecr.encoder.types import Encoded, Encoder
+from drdecr.encoder.types import Encoder
 from drdecr.encoder.windows import Windowed, encode_windows
 from drdecr.index.manifest import sync_path
+from indexer.encoded_file import load_encoded, save_encoded
 
 
 class EncodedStore:
@@ -28,32 +27,12 @@ class EncodedStore:
         if path.exists():
             advance(len(texts))
         else:
-            passages = encode_windows(self._encoder, texts, progress=advance)
-            encoded = passages.windows
             partial = path.with_name(f".{uuid.uuid4().hex}.npz")
-            np.savez(
-                partial,
-                vectors=encoded.vectors.astype(np.float16),
-                offsets=encoded.offsets,
-                sentences=np.empty(0, np.float32) if encoded.sentences is None else encoded.sentences,
-                spans=encoded.spans,
-                truncated=encoded.truncated,
-                unknown=encoded.unknown,
-                bounds=passages.bounds,
-            )
+            save_encoded(partial, encode_windows(self._encoder, texts, progress=advance))
             # A part that a power cut tore would fail every later attempt.
             sync_path(partial)
             partial.rename(path)
-        with np.load(path, allow_pickle=False) as arrays:
-            encoded = Encoded(
-                vectors=arrays["vectors"].astype(np.float32),
-                offsets=arrays["offsets"],
-                sentences=arrays["sentences"] if self._encoder.spec.sentence_dim else None,
-                spans=arrays["spans"],
-                truncated=arrays["truncated"],
-                unknown=arrays["unknown"],
-            )
-            return Windowed(encoded, arrays["bounds"])
+        return load_encoded(path, self._encoder.spec)
 
     def _key(self, texts: Sequence[str]) -> str:
         digest = hashlib.sha256(f"windows of {self._encoder.spec.fingerprint}".encode())

@@ -25,10 +25,16 @@ def train_quantizer(root: Path, directory: str, vectors: NDArray[Any], bits: int
 
     Only a sample of the vectors is read. The record has no files yet; `Quantizer(root, record, dim)` opens it.
     """
-    faiss = load_faiss()
-    dim = vectors.shape[1]
     lists = token_lists(len(vectors))
-    sample = centroid_sample(vectors, lists)
+    return train_on_sample(root, directory, centroid_sample(vectors, lists), lists, bits)
+
+
+def train_on_sample(
+    root: Path, directory: str, sample: NDArray[np.float32], lists: int, bits: int
+) -> QuantizerRecord:
+    """Train at most `lists` centroids, and the codec, on a sample that was drawn; else as `train_quantizer`."""
+    faiss = load_faiss()
+    dim = sample.shape[1]
     unit = len(sample) > 0 and bool((np.abs(np.linalg.norm(sample, axis=1) - 1) < _UNIT_MARGIN).all())
     record = record_of(bits, dim, unit=unit)
     if bits == BITS[-1]:

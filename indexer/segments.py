@@ -112,7 +112,7 @@ def copy_segment(
         tokens=tokens,
         sentence_lists=sentences,
         windows=copy_windows(directory, parts),
-        residual=_pooled([segment.record.residual for segment, _ in parts], kept_tokens),
+        residual=pooled_residual([segment.record.residual for segment, _ in parts], kept_tokens),
         files=hash_files(directory, progress),
     )
 
@@ -145,7 +145,8 @@ def _tokens_of(part: Part) -> int:
     return int(segment.lengths_of(kept).sum())
 
 
-def _pooled(residuals: Sequence[float | None], tokens: Sequence[int]) -> float | None:
+def pooled_residual(residuals: Sequence[float | None], tokens: Sequence[int]) -> float | None:
+    """Return the mean residual of segments with so many tokens; None where one is not known."""
     known: NDArray[np.float64] = np.array([np.nan if each is None else each for each in residuals])
     if not sum(tokens) or np.isnan(known[np.array(tokens) > 0]).any():
         return None

@@ -34,7 +34,7 @@ def staged_directory(out: Path, *, force: bool) -> Iterator[Path]:
     disk is full.
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that is to be replaced
-    _check_target(out, force=force)
+    check_target(out, force=force)
     with named_trouble(out), writer_lock(out, "replace") if (out / MANIFEST).is_file() else nullcontext():
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(out)
@@ -43,17 +43,21 @@ def staged_directory(out: Path, *, force: bool) -> Iterator[Path]:
         lock = _lock(partial)
         try:
             yield partial
-            sync_tree(partial)
-            _check_target(out, force=force)
-            _put_in_place(partial, out)
-            sync_path(out.parent)
+            _publish(partial, out, force=force)
         finally:
             if lock is not None:
                 os.close(lock)
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def _check_target(out: Path, *, force: bool) -> None:
+def publish_directory(partial: Path, out: Path, *, force: bool) -> None:
+    """Put a finished directory, a sibling of `out`, in the place of `out`. Raises: as `staged_directory`."""
+    with named_trouble(out), writer_lock(out, "replace") if (out / MANIFEST).is_file() else nullcontext():
+        _publish(partial, out, force=force)
+
+
+def check_target(out: Path, *, force: bool) -> None:
+    """Raises: UsageError when `out` is taken by what may not be replaced."""
     if not os.path.lexists(out):
         return
     if not force:
@@ -61,6 +65,13 @@ def _check_target(out: Path, *, force: bool) -> None:
     replaceable = out.is_dir() and not out.is_symlink() and ((out / MANIFEST).is_file() or not any(out.iterdir()))
     if not replaceable:
         raise UsageError(f"{out} is not a snapshot, so --force does not replace it; choose another --out")
+
+
+def _publish(partial: Path, out: Path, *, force: bool) -> None:
+    sync_tree(partial)
+    check_target(out, force=force)
+    _put_in_place(partial, out)
+    sync_path(out.parent)
 
 
 def _remove_stale(out: Path) -> None:

@@ -57,7 +57,7 @@ def create_server(
     readiness = Readiness()
     readiness.expect(*expected_checks(settings))
     tracing = tracing or make_tracing(settings.otlp_endpoint)
-    queue = WorkQueue(settings.threads, settings.queue_depth, metrics)
+    queue = WorkQueue(settings.workers, settings.queue_depth, metrics)
     data = None if settings.data is None else ServedData(settings)
     service = Service(settings, metrics, readiness, queue, PinnedIndexes(settings.cursor_keep_s), tracing, data)
     stopping = asyncio.Event()
@@ -66,7 +66,7 @@ def create_server(
         try:
             engine = await asyncio.to_thread(load, settings, readiness)
             # Once the way that requests go, so that the first one pays for no thread and no import.
-            warm_ups = [queue.run(Deadline(60_000), warm_up, engine) for _ in range(settings.threads)]
+            warm_ups = [queue.run(Deadline(60_000), warm_up, engine) for _ in range(settings.workers)]
             await asyncio.gather(*warm_ups)
             if service.data is not None:
                 engine = await service.data.opened(engine)
@@ -87,6 +87,8 @@ def create_server(
             readiness.open()
             versions = {name: index.snapshot.version for name, index in engine.indexes.items()}
             log.info("ready", indexes=versions)
+            # While this follows, the first generation may be replaced and must be let go.
+            del engine, warm_ups
             if settings.follow_s:
                 await follow(service, stopping)
 

@@ -41,13 +41,18 @@ def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 @click.option("--jobs-url", help="With --data: where jobs are kept, if not in DATA/jobs.sqlite (postgresql://…).")
 @click.option("--host", help="Address to listen on; 127.0.0.1 unless given.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port; 8080 unless given, 0 takes a free one.")
-@click.option("--threads", type=click.IntRange(1, 1_024), help="Queries worked on at once; one a core unless given.")
+@click.option(
+    "--threads", type=click.IntRange(1, 1_024), help="Queries worked on at once; one a core, or ten with --ray."
+)
 @click.option(
     "--keys",
     "api_keys_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File of the API keys that `drdecr keys` makes; requests must then bear one.",
 )
+@click.option("--ray", metavar="ADDRESS", help="Serve by this Ray cluster: HOST:PORT of its head, or auto.")
+@click.option("--shards", type=click.IntRange(1, 10_000), help="With --ray: parts that an index is served in.")
+@click.option("--replicas", type=click.IntRange(1, 1_000), help="With --ray: processes a shard; 2 unless given.")
 @click.option("--insecure", is_flag=True, default=None, help="Let other machines connect without an API key.")
 @click.option(
     "--new-key",
@@ -66,6 +71,9 @@ def serve(
     port: int | None,
     threads: int | None,
     api_keys_file: Path | None,
+    ray: str | None,
+    shards: int | None,
+    replicas: int | None,
     insecure: bool | None,
 ) -> None:
     """Start the HTTP service.
@@ -81,6 +89,9 @@ def serve(
         port=port,
         threads=threads,
         api_keys_file=api_keys_file,
+        ray=ray,
+        shards=shards,
+        replicas=replicas,
         insecure=insecure,
     )
     from service.process import run

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from drdecr.collections.records import Target
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
-from drdecr.index.backend import SearchBackend
+from drdecr.index.backend import Hit, Reach, SearchBackend
 from drdecr.index.manifest import MANIFEST, Manifest
 from drdecr.index.tuning import TUNING
 from service.problems import Problem
@@ -61,13 +61,22 @@ class SearchableSnapshot(SearchBackend, Protocol):
 
     def passage(self, passage_id: str) -> Passage | None: ...
 
-    def passages(self, ids: Sequence[str]) -> Mapping[str, Passage]: ...
+    def passages_of(self, hits: Sequence[Hit], *, reach: Reach | None = None) -> Mapping[str, Passage]:
+        """Return the passages of hits by id, but those of shards that `reach` then names as missing."""
+        ...
 
     def explain(self, query: Encoded, position: int) -> Sequence[Match]:
         """Return, in the order of the query's tokens, the passage token that each met."""
         ...
 
     def warm_up(self) -> None: ...
+
+
+@runtime_checkable
+class CountsCalls(Protocol):
+    """A snapshot whose shards are asked, and which counts how: `asked`, `hedged`, `retried`, `missing`."""
+
+    def calls(self) -> Mapping[str, int]: ...
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -139,18 +148,24 @@ def load_engine(settings: Settings, readiness: Readiness) -> Engine:
 
     Raises: ModelError, SnapshotError, ResourceError.
     """
-    from drdecr.encoder.load import load_encoder
-
-    encoder = load_encoder(settings.student, threads=1, backend=settings.encoder)
-    assert isinstance(encoder, StagedEncoder)
-    encoder.encode(["warm-up"], "query")
-    readiness.update("encoder", f"{encoder.spec.name} {encoder.spec.fingerprint[:12]}", ok=True)
+    encoder = load_serving_encoder(settings, readiness)
     indexes: dict[str, ServedIndex] = {}
     for source in settings.index:
         index = serve_snapshot(source, encoder.spec, verify=settings.verify)
         indexes[source.name] = index
         readiness.update(f"index:{source.name}", describe(index), ok=True)
     return Engine(encoder, indexes)
+
+
+def load_serving_encoder(settings: Settings, readiness: Readiness) -> StagedEncoder:
+    """Load and warm up the encoder, and set its check. Raises: ModelError."""
+    from drdecr.encoder.load import load_encoder
+
+    encoder = load_encoder(settings.student, threads=1, backend=settings.encoder)
+    assert isinstance(encoder, StagedEncoder)
+    encoder.encode(["warm-up"], "query")
+    readiness.update("encoder", f"{encoder.spec.name} {encoder.spec.fingerprint[:12]}", ok=True)
+    return encoder
 
 
 def serve_snapshot(

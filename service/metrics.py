@@ -60,6 +60,12 @@ class Metrics:
             ["state"],
             registry=self.registry,
         )
+        self.shard_calls = Gauge(
+            "drdecr_shard_calls",
+            "Questions to the shards of the version that is served, by what became of them.",
+            ["index", "kind"],
+            registry=self.registry,
+        )
         self.passages = Gauge("drdecr_index_passages", "Passages of an index.", ["index"], registry=self.registry)
 
     def observe_stages(self, took_ms: dict[str, float]) -> None:

@@ -70,6 +70,12 @@ class Problem(HTTPException):
         return json.dumps(self.body(request_id).model_dump(exclude_none=True)).encode("ascii")
 
 
+def shards_missing(names: Iterable[str]) -> Problem:
+    """Return the answer where shards are gone that the request needs."""
+    detail = f"No answer from {', '.join(sorted(names))}; retry, or ask without `complete`."
+    return Problem(503, "shards_unavailable", detail, headers={"Retry-After": "1"})
+
+
 _CODES = {
     400: "bad_request",
     404: "not_found",
@@ -129,7 +135,7 @@ _MEANINGS = {
     422: "The request is understood but not valid; `errors` names the places.",
     429: "The queue is full or the key's rate is reached; retry after Retry-After seconds.",
     500: "A defect of the service; its log has the request id.",
-    503: "Not ready: loading or stopping; retry after Retry-After seconds.",
+    503: "Not ready: loading, stopping, or without shards it needs; retry after Retry-After seconds.",
     504: "The deadline passed before the answer was ready.",
     507: "The disk is full, or cannot be written.",
 }

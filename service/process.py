@@ -14,6 +14,7 @@ import uvicorn
 
 from drdecr.errors import ResourceError
 from service.app import create_server
+from service.engine import EngineLoader, load_engine
 from service.logs import configure_logs
 from service.readiness import Readiness
 from service.settings import Settings
@@ -40,7 +41,7 @@ def run(settings: Settings) -> None:
         failures.append(error)
         server.should_exit = True
 
-    app = create_server(settings, on_failure=stop)
+    app = create_server(settings, load=_loader(settings), on_failure=stop)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -58,6 +59,15 @@ def run(settings: Settings) -> None:
     if failures:
         raise failures[0]
     log.info("stopped")
+
+
+def _loader(settings: Settings) -> EngineLoader:
+    """Return what loads the engine; a service without a cluster never imports what speaks to one."""
+    if settings.ray is None:
+        return load_engine
+    from service.cluster.serve import load_cluster_engine
+
+    return load_cluster_engine
 
 
 class DrainingServer(uvicorn.Server):

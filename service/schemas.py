@@ -80,6 +80,11 @@ Snippet = Annotated[
 ]
 
 
+Complete = Annotated[
+    bool, Field(description="Answer 503 rather than without some shards of an index that is served by a cluster.")
+]
+
+
 class SearchRequest(Request):
     """A question to one index."""
 
@@ -97,6 +102,7 @@ class SearchRequest(Request):
         False, description=f"Tell which query token met which passage token; k at most {MAX_EXPLAINED_K}."
     )
     params: SearchParams = SearchParams()
+    complete: Complete = False
     timeout_ms: Timeout = None
 
 
@@ -111,6 +117,7 @@ class BatchQuery(Request):
     highlight: bool = False
     explain: bool = False
     params: SearchParams = SearchParams()
+    complete: Complete = False
 
 
 class BatchRequest(Request):
@@ -239,7 +246,10 @@ class SearchResponse(BaseModel):
     next_cursor: str | None = Field(default=None, description="For the next page; null where there is none.")
     partial: bool = Field(
         default=False,
-        description="Time pressed: the last hits lack marks or explanations.",
+        description="Time pressed: the last hits lack marks or explanations; or `missing_shards` names what is out.",
+    )
+    missing_shards: list[str] = Field(
+        default=[], description="Shards that gave no answer; a passage of theirs is not among the hits."
     )
     warnings: list[Warned]
 
@@ -252,6 +262,7 @@ class BatchResult(BaseModel):
     index: str | None = None
     index_version: str | None = None
     partial: bool = False
+    missing_shards: list[str] = []
     warnings: list[Warned] = []
     error: ProblemBody | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,14 +12,14 @@ from numpy.typing import NDArray
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, Encoder, Kind
 from drdecr.encoder.windows import Windowed, add_windows
-from drdecr.index.backend import Hit, StageTimes
+from drdecr.index.backend import Hit, Reach, StageTimes
 from drdecr.index.backend import SearchParams as IndexParams
 from drdecr.index.filters import Filter
 from service.cursors import Cursor, digest
-from service.deadline import Deadline
+from service.deadline import SOFT_SHARE, Deadline
 from service.engine import Engine, ServedIndex, StagedEncoder
 from service.explanation import explain_hit, highlight, window_of
-from service.problems import FieldError, Problem
+from service.problems import FieldError, Problem, shards_missing
 from service.schemas import MAX_EXPLAINED_K, MAX_K, HitBody, Range, SearchParams, SnippetBody, Warned
 from service.snippets import choose_snippet
 from service.stopwatch import Stopwatch
@@ -38,6 +39,7 @@ class Wish:
     filter: Filter | None = None
     snippet: int | None = None
     cursor: Cursor | None = None
+    complete: bool = False
 
     @property
     def question(self) -> str:
@@ -67,12 +69,13 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one query got."""
+    """What one query got; `missing` names the shards that gave nothing."""
 
     hits: list[HitBody]
     warnings: list[Warned]
     partial: bool = False
     next_cursor: Cursor | None = None
+    missing: tuple[str, ...] = ()
 
 
 def answer(
@@ -80,30 +83,38 @@ def answer(
 ) -> Answer:
     """Answer one encoded query; explanations stop when the deadline presses.
 
-    Raises: Problem 504, ClientGoneError between two steps.
+    Raises: Problem 504, ClientGoneError between two steps; 503 where shards are missing and the wish is `complete`.
     """
     times = StageTimes()
+    reach = Reach(time.perf_counter() + SOFT_SHARE * deadline.remaining_s())
     with watch.stage("search"):
         params = IndexParams(**wish.params.model_dump())
-        (hits,) = index.snapshot.search(query, wish.depth, params, filter=wish.filter, times=times)
+        (hits,) = index.snapshot.search(query, wish.depth, params, filter=wish.filter, times=times, reach=reach)
     if wish.cursor is not None:
         hits = wish.cursor.rest(hits)[: wish.k]
     watch.add("candidates", times.candidates_s * 1_000)
     watch.add("score", times.score_s * 1_000)
     deadline.check()
     with watch.stage("fetch"):
-        found = _fetch(index, hits)
-    partial = False
+        found = _fetch(index, hits, reach)
+    missing = tuple(sorted(reach.missing))
+    if missing and wish.complete:
+        raise shards_missing(missing)
+    pressed = False
     for each in found if wish.explained else ():
         deadline.check()
-        partial = partial or deadline.pressing
-        if not partial:
+        pressed = pressed or deadline.pressing
+        if not pressed:
             with watch.stage("explain"):
                 _explain(index, wish, query, each)
         elif wish.snippet is not None:
             _cut(each.body, each.passage.text, [], wish.snippet)
     return Answer(
-        [each.body for each in found], query_warnings(encoder, query), partial, _next_cursor(index, wish, hits)
+        [each.body for each in found],
+        query_warnings(encoder, query),
+        partial=pressed or bool(missing),
+        next_cursor=_next_cursor(index, wish, hits),
+        missing=missing,
     )
 
 
@@ -176,8 +187,11 @@ class _Found:
     body: HitBody
 
 
-def _fetch(index: ServedIndex, hits: Sequence[Hit]) -> list[_Found]:
-    passages = index.snapshot.passages([hit.id for hit in hits])
+def _fetch(index: ServedIndex, hits: Sequence[Hit], reach: Reach) -> list[_Found]:
+    passages = index.snapshot.passages_of(hits, reach=reach)
+    if reach.missing:
+        # A shard may have gone between its search and this.
+        hits = [hit for hit in hits if hit.id in passages]
     return [_Found(hit, passages[hit.id], _body(hit, passages[hit.id])) for hit in hits]
 
 

@@ -13,19 +13,45 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from drdecr.collections.records import NAME as INDEX_NAME
 from drdecr.errors import UsageError
+from drdecr.index.place import is_url
 from service.key_file import KeyFile
 from service.keys import KeyHash
 
 ENVIRONMENT_PREFIX = "DRDECR_"
+# A search that shards answer costs the front little but a place to wait.
+_WAITING_A_CORE = 10
 
 
 class IndexSource(BaseModel):
-    """A snapshot and the name that clients search it by."""
+    """A snapshot and the name that clients search it by. `url` is where it lies if that is no path."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     path: Path
+    url: str | None = None
+
+    @property
+    def location(self) -> str:
+        """Return where the snapshot lies, as `drdecr.index.place` reads it."""
+        return self.url or str(self.path)
+
+
+class ClusterSettings(BaseModel):
+    """How shards are served by a Ray cluster."""
+
+    model_config = ConfigDict(frozen=True)
+
+    address: str
+    shards: int
+    replicas: int
+    max_replicas: int | None
+    spread: bool
+    shard_cpus: float
+    shard_threads: int
+    shard_queue: int
+    shard_timeout_ms: int
+    retire_s: float
 
 
 def parse_index_source(text: str) -> IndexSource:
@@ -41,7 +67,7 @@ def parse_index_source(text: str) -> IndexSource:
             f"{text!r} gives no index name (1 to 64 of A-Z a-z 0-9 . _ -, the first a letter or digit);"
             " name it yourself: NAME=SNAPSHOT"
         )
-    return IndexSource(name=name, path=Path(path))
+    return IndexSource(name=name, path=Path(path), url=path if is_url(path) else None)
 
 
 def _split(value: object) -> object:
@@ -60,7 +86,9 @@ class Settings(BaseSettings):
     jobs_url: str | None = Field(None, description="Where jobs are kept; null: jobs.sqlite in the data directory.")
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65_535)
-    threads: int = Field(default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, le=1_024)
+    threads: int | None = Field(
+        None, ge=1, le=1_024, description="Queries worked on at once; null: one a core, with ray ten, as most wait."
+    )
 
     api_key_hashes: Annotated[tuple[KeyHash, ...], NoDecode] = ()
     api_keys_file: Path | None = Field(
@@ -100,6 +128,23 @@ class Settings(BaseSettings):
         description="How long an idle connection stays; a load balancer should close first.",
     )
     shutdown_s: int = Field(30, ge=1, le=3_600)
+
+    ray: str | None = Field(None, description="Serve by this Ray cluster: HOST:PORT of its head, or auto.")
+    shards: int = Field(1, ge=1, le=10_000, description="With ray: parts that an index is served in, at most.")
+    replicas: int = Field(2, ge=1, le=1_000, description="With ray: processes that serve each shard.")
+    max_replicas: int | None = Field(
+        None, ge=1, le=1_000, description="With ray: up to so many as load demands; null: always `replicas`."
+    )
+    spread: bool = Field(True, description="With ray: no two replicas of a shard on one node, unless they scale.")
+    shard_cpus: float = Field(1.0, ge=0, le=1_024, description="With ray: processors that a replica reserves.")
+    shard_threads: int = Field(
+        1, ge=1, le=1_024, description="With ray: threads of a replica, which share each search."
+    )
+    shard_queue: int = Field(16, ge=1, le=10_000, description="With ray: calls that a replica takes at once.")
+    shard_timeout_ms: int = Field(2_000, ge=1, le=600_000, description="With ray: how long a shard is waited for.")
+    retire_s: float = Field(
+        60.0, ge=0, le=86_400, description="With ray: how long a replaced version's shards stay for other fronts."
+    )
 
     max_body_bytes: int = Field(8 * 2**20, ge=1_024)
     max_upload_bytes: int = Field(16 * 2**30, ge=1_024, description="The longest body that stages passages.")
@@ -144,12 +189,31 @@ class Settings(BaseSettings):
         names = [source.name for source in self.index]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"index name {sorted(repeated)[0]!r} is given twice; name one of them: NAME=SNAPSHOT")
+        if self.ray is not None and self.data is not None:
+            raise ValueError("--ray serves fixed snapshots; it does not go with --data")
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas {self.max_replicas} is less than replicas {self.replicas}")
+        if self.ray is None and (remote := [source.url for source in self.index if source.url is not None]):
+            raise ValueError(f"{remote[0]} is a URL, which only a cluster serves; give --ray, or fetch it")
         if not (self.is_loopback or self.api_key_hashes or self.api_keys_file or self.insecure):
             raise ValueError(
                 f"{self.host} can be reached by other machines and no API key is set; make one with"
                 " `drdecr keys create` and give its file by --keys, or serve without keys by --insecure"
             )
         return self
+
+    @property
+    def workers(self) -> int:
+        """Return how many queries are worked on at once."""
+        return self.threads or len(os.sched_getaffinity(0)) * (1 if self.ray is None else _WAITING_A_CORE)
+
+    @property
+    def cluster(self) -> ClusterSettings | None:
+        """Return how a cluster serves, None where this process does."""
+        if self.ray is None:
+            return None
+        same = {name: getattr(self, name) for name in ClusterSettings.model_fields if name != "address"}
+        return ClusterSettings(address=self.ray, **same)
 
     @property
     def key_file(self) -> KeyFile | None:

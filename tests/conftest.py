@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fabricated_student import make_student
@@ -45,3 +48,39 @@ def plain_student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from fabricated_torch_student import make_plain_student
 
     return make_plain_student(tmp_path_factory.mktemp("students") / "plain")
+
+
+@pytest.fixture(scope="session")
+def bucket() -> Iterator[str]:
+    """The URL of a bucket in an object store on this machine."""
+    # Only tests of clusters pay for these imports.
+    import fsspec
+    from moto.server import ThreadedMotoServer
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    server.start()
+    settings = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in settings.items():
+            environment.setenv(name, value)
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster(bucket: str) -> Iterator[Any]:
+    """Two Ray nodes for all tests that need some; they began with the settings of the object store."""
+    from ray_lab import ray_cluster
+
+    with ray_cluster(2) as started:
+        yield started

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
 
 from drdecr.encoder.types import Encoded
@@ -59,6 +59,18 @@ class StageTimes:
     fetch_s: float = 0.0
 
 
+@dataclass(slots=True)
+class Reach:
+    """What a search over shards may take, and what it did without: `missing` names shards that gave no answer.
+
+    `until` is the moment, of `time.perf_counter`, at which shards must have answered. A snapshot on one machine has
+    no shards and misses nothing.
+    """
+
+    until: float | None = None
+    missing: set[str] = field(default_factory=set)
+
+
 class SearchBackend(Protocol):
     """Anything that ranks passages: one snapshot on this machine, shards on many."""
 
@@ -73,6 +85,7 @@ class SearchBackend(Protocol):
         *,
         filter: Filter | None = None,
         times: StageTimes | None = None,
+        reach: Reach | None = None,
     ) -> list[list[Hit]]:
         """Return each query's best passages that pass the filter, best first, ties to the smaller position.
 

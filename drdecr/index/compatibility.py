@@ -9,7 +9,7 @@ from drdecr.encoder.types import EncoderSpec
 from drdecr.errors import ModelMismatchError
 
 
-def require_student(spec: EncoderSpec, own: EncoderSpec, snapshot: Path) -> None:
+def require_student(spec: EncoderSpec, own: EncoderSpec, snapshot: Path | str) -> None:
     """Check that a student is the one, `own`, that encoded a snapshot. Raises: ModelMismatchError."""
     if (spec.dim, spec.sentence_dim) != (own.dim, own.sentence_dim):
         raise ModelMismatchError(

@@ -208,7 +208,7 @@ def write_manifest(directory: Path, manifest: Manifest, *, name: str = MANIFEST)
     path = directory / name
     partial = path.with_name(path.name + PARTIAL)
     with partial.open("w", encoding="utf-8") as file:
-        file.write(_render(manifest))
+        file.write(render_manifest(manifest))
         file.flush()
         os.fsync(file.fileno())
     partial.rename(path)
@@ -223,11 +223,18 @@ def read_manifest(directory: Path, *, name: str = MANIFEST) -> Manifest:
     """
     path = directory / name
     try:
-        text = path.read_bytes().decode("utf-8")
+        content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise SnapshotError(
             f"{directory} is not a snapshot (no {MANIFEST}); make one with `drdecr index build`"
         ) from None
+    return parse_manifest(content, path)
+
+
+def parse_manifest(content: bytes, path: object) -> Manifest:
+    """Check the bytes of a manifest, which lie at `path`. Raises: as `read_manifest`."""
+    try:
+        text = content.decode("utf-8")
     except UnicodeDecodeError:
         raise SnapshotCorruptError(f"{path} is damaged (not UTF-8); build the snapshot again") from None
     try:
@@ -284,7 +291,8 @@ def _record_of(manifest: Manifest) -> dict[str, object]:
     return manifest.model_dump(mode="json", exclude_defaults=True)
 
 
-def _render(manifest: Manifest) -> str:
+def render_manifest(manifest: Manifest) -> str:
+    """Return the text of a manifest's file."""
     record = _record_of(manifest)
     return _text_of({**record, "checksum": _checksum(record)})
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, EncoderSpec
 from drdecr.errors import ModelError, ModelMismatchError, SnapshotCorruptError, SnapshotError, UsageError
-from drdecr.index.backend import Hit, SearchParams, StageTimes
+from drdecr.index.backend import Hit, Reach, SearchParams, StageTimes
 from drdecr.index.candidates import CandidateFinder, decide_knobs
 from drdecr.index.compatibility import require_student, require_vectors
 from drdecr.index.filter_masks import FilterMasks
@@ -140,6 +140,10 @@ class Snapshot:
             found.update(segment.store.by_id(ids, segment.live))
         return found
 
+    def passages_of(self, hits: Sequence[Hit], *, reach: Reach | None = None) -> dict[str, Passage]:
+        """Read the passages of hits, by id."""
+        return self.passages([hit.id for hit in hits])
+
     def position(self, passage_id: str) -> int | None:
         """Find a passage's position by its id."""
         for base, segment in zip(self._bases, self._segments, strict=False):
@@ -157,6 +161,7 @@ class Snapshot:
         filter: Filter | None = None,
         allowed: NDArray[np.bool_] | None = None,
         times: StageTimes | None = None,
+        reach: Reach | None = None,
     ) -> list[list[Hit]]:
         """Return each query's best passages, best first, ties to the smaller position.
 

@@ -16,6 +16,7 @@ from drdecr import __version__
 from drdecr.collections.jobs import State
 from drdecr.errors import ResourceError
 from service.data import ServedData
+from service.engine import CountsCalls
 from service.metrics import Metrics
 from service.problems import documented
 from service.routes.indexes import describe
@@ -60,6 +61,9 @@ async def metrics(service: ServiceDependency) -> Response:
     if service.loaded is not None:
         for index in service.loaded.indexes.values():
             service.metrics.passages.labels(index.name).set(len(index.snapshot))
+            if isinstance(index.snapshot, CountsCalls):
+                for kind, count in index.snapshot.calls().items():
+                    service.metrics.shard_calls.labels(index.name, kind).set(count)
     if service.data is not None:
         await _count_jobs(service.metrics, service.data)
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -61,6 +61,7 @@ async def search_index(alias: str, body: SearchRequest, request: Request, servic
                 index_version=index.snapshot.version,
                 next_cursor=None if found.next_cursor is None else str(found.next_cursor),
                 partial=found.partial,
+                missing_shards=list(found.missing),
                 warnings=found.warnings,
             )
         )
@@ -135,6 +136,7 @@ async def _answer_item(
         index=index.name,
         index_version=index.snapshot.version,
         partial=found.partial,
+        missing_shards=list(found.missing),
         warnings=found.warnings,
     )
 
@@ -160,6 +162,7 @@ def _wish(service: Service, body: SearchRequest | BatchQuery, cursor: Cursor | N
         filter=body.filter,
         snippet=body.snippet,
         cursor=cursor,
+        complete=body.complete,
     )
     wish.check()
     return wish

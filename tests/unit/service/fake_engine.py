@@ -13,7 +13,7 @@ import numpy as np
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
 from drdecr.encoder.windows import Windowed
-from drdecr.index.backend import Hit, SearchParams, StageTimes
+from drdecr.index.backend import Hit, Reach, SearchParams, StageTimes
 from drdecr.index.filters import Filter
 from service.engine import Engine, ServedIndex
 from service.searching import maxsim
@@ -111,6 +111,7 @@ class FakeSnapshot:
         self._version = version
         self.params: list[SearchParams] = []
         self.filters: list[Filter | None] = []
+        self.missing: set[str] = set()
 
     @property
     def version(self) -> str:
@@ -127,7 +128,10 @@ class FakeSnapshot:
         *,
         filter: Filter | None = None,
         times: StageTimes | None = None,
+        reach: Reach | None = None,
     ) -> list[list[Hit]]:
+        if reach is not None:
+            reach.missing |= self.missing
         self.params.append(params)
         self.filters.append(filter)
         found = []
@@ -144,8 +148,8 @@ class FakeSnapshot:
     def passage(self, passage_id: str) -> Passage | None:
         return self._passages.get(passage_id)
 
-    def passages(self, ids: Sequence[str]) -> Mapping[str, Passage]:
-        return {passage_id: self._passages[passage_id] for passage_id in ids}
+    def passages_of(self, hits: Sequence[Hit], *, reach: Reach | None = None) -> Mapping[str, Passage]:
+        return {hit.id: self._passages[hit.id] for hit in hits}
 
     def explain(self, query: Encoded, position: int) -> list[FakeMatch]:
         passage = self._encoded.windows.select(position, position + 1)

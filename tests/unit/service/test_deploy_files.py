@@ -9,8 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
+
+from service.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -89,8 +92,49 @@ def test_every_alert_is_tested_and_says_what_to_do():
         assert rule["annotations"].keys() == {"summary", "description"}
 
 
-def test_the_compose_file_follows_its_schema():
-    run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml")
+@pytest.mark.parametrize("name", ["docker-compose.yml", "docker-compose.ray.yml"])
+def test_the_compose_files_follow_their_schema(name):
+    run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", ROOT / name)
+
+
+def test_the_ray_nodes_share_a_token_and_publish_no_port_but_the_front():
+    services = yaml.safe_load((ROOT / "docker-compose.ray.yml").read_text(encoding="utf-8"))["services"]
+    assert {name for name, service in services.items() if "ports" in service} == {"front"}
+    for service in services.values():
+        assert service["environment"]["RAY_AUTH_TOKEN"].startswith("${RAY_AUTH_TOKEN:?")
+        assert service["environment"]["RAY_AUTH_MODE"] == "token"
+        assert service["cap_drop"] == ["ALL"] and service["read_only"] is True
+
+
+KUBERAY = list(yaml.safe_load_all((ROOT / "deploy" / "kuberay" / "drdecr.yaml").read_text(encoding="utf-8")))
+GROUPS = [KUBERAY[0]["spec"]["headGroupSpec"], *KUBERAY[0]["spec"]["workerGroupSpecs"]]
+
+
+def test_the_kubernetes_objects_follow_their_schema():
+    for document in KUBERAY[1:]:
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.get("groupName", "head"))
+def test_the_pods_of_the_ray_cluster_follow_their_schema(group):
+    template = group["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", **template.get("metadata", {})}}
+    kubernetes_validate.validate({**pod, "spec": template["spec"]}, kubernetes_validate.latest_version(), strict=True)
+    (container,) = template["spec"]["containers"]
+    # The operator leaves the command alone, so it has to start ray itself.
+    assert KUBERAY[0]["metadata"]["annotations"]["ray.io/overwrite-container-cmd"] == "true"
+    assert "$KUBERAY_GEN_RAY_START_CMD" in container["args"][0]
+    assert {each["name"] for each in container["env"]} >= {"RAY_AUTH_TOKEN", "RAY_AUTH_MODE"}
+    assert container["securityContext"]["runAsNonRoot"] is True
+
+
+def test_what_the_service_is_told_on_a_cluster_are_settings_of_its():
+    compose = yaml.safe_load((ROOT / "docker-compose.ray.yml").read_text(encoding="utf-8"))["services"]
+    told = set(compose["front"]["environment"])
+    told |= {each["name"] for each in GROUPS[-1]["template"]["spec"]["containers"][0]["env"]}
+    ours = {name.removeprefix("DRDECR_").lower() for name in told if name.startswith("DRDECR_")}
+    assert ours >= {"ray", "shards", "replicas"}
+    assert ours <= Settings.model_fields.keys()
 
 
 def test_files_that_compose_mounts_exist():
@@ -108,7 +152,7 @@ def test_images_run_as_a_user_and_the_service_is_checked():
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     stages = re.findall(r"^FROM (\S+) AS (\S+)$", text, flags=re.MULTILINE)
     targets = {name: parent for parent, name in stages}
-    assert all(targets[target] == "runtime" for target in ("gpu", "train", "cpu"))
+    assert all(targets[target] == "runtime" for target in ("gpu", "train", "ray", "cpu"))
     runtime = text[text.index("AS runtime") : text.index("FROM runtime AS gpu")]
     assert re.search(r"^USER [1-9]\d*$", runtime, flags=re.MULTILINE)
     assert "HEALTHCHECK" in text[text.index("FROM runtime AS cpu") :]

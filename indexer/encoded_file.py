@@ -1,0 +1,40 @@
+"""Encoded passages as a file: token vectors in half precision, everything that a segment is written from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from drdecr.encoder.types import Encoded, EncoderSpec
+from drdecr.encoder.windows import Windowed
+
+
+def save_encoded(path: Path, passages: Windowed) -> None:
+    """Write encoded passages, an .npz."""
+    encoded = passages.windows
+    np.savez(
+        path,
+        vectors=encoded.vectors.astype(np.float16),
+        offsets=encoded.offsets,
+        sentences=np.empty(0, np.float32) if encoded.sentences is None else encoded.sentences,
+        spans=encoded.spans,
+        truncated=encoded.truncated,
+        unknown=encoded.unknown,
+        bounds=passages.bounds,
+    )
+
+
+def load_encoded(file: Path | IO[bytes], spec: EncoderSpec) -> Windowed:
+    """Read encoded passages of a student."""
+    with np.load(file, allow_pickle=False) as arrays:
+        encoded = Encoded(
+            vectors=arrays["vectors"].astype(np.float32),
+            offsets=arrays["offsets"],
+            sentences=arrays["sentences"] if spec.sentence_dim else None,
+            spans=arrays["spans"],
+            truncated=arrays["truncated"],
+            unknown=arrays["unknown"],
+        )
+        return Windowed(encoded, arrays["bounds"])

@@ -1,0 +1,196 @@
+"""Ray Serve holds the shards: an application for each, with R replicas, named after the version that it serves."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+import weakref
+from collections import Counter
+from typing import Any
+
+import structlog
+
+from drdecr.encoder.types import EncoderSpec
+from drdecr.errors import DrDecrError, ResourceError
+from drdecr.index.compatibility import require_student
+from drdecr.index.manifest import MANIFEST, Manifest, parse_manifest
+from drdecr.index.part import tuning_key
+from drdecr.index.place import Place, open_place
+from drdecr.ray_cluster import join_cluster
+from service.cluster.backend import LoopThread, ShardedSnapshot
+from service.cluster.shard import ShardReplica, ShardSource, Terms
+from service.engine import Engine, ServedIndex, describe, load_serving_encoder
+from service.readiness import Readiness
+from service.settings import ClusterSettings, IndexSource, Settings
+
+log = structlog.get_logger("service.cluster")
+# A replica that fails in its first seconds is broken, not unlucky.
+_BEGIN_ATTEMPTS = 3
+_LOOK_S = 0.2
+
+
+def load_cluster_engine(settings: Settings, readiness: Readiness) -> Engine:
+    """Load the encoder here and every index on the cluster, setting a check after each.
+
+    Raises: ModelError, SnapshotError, ResourceError.
+    """
+    assert settings.cluster is not None
+    encoder = load_serving_encoder(settings, readiness)
+    join_cluster(settings.cluster.address)
+    shards = Shards(settings.cluster, verify=settings.verify)
+    indexes = {}
+    for source in settings.index:
+        index = shards.serve(source, encoder.spec)
+        indexes[source.name] = index
+        readiness.update(f"index:{source.name}", describe(index), ok=True)
+    return Engine(encoder, indexes)
+
+
+class Shards:
+    """Puts indexes on the cluster and takes them away when nothing here uses them any more."""
+
+    def __init__(self, settings: ClusterSettings, *, verify: bool) -> None:
+        from ray import serve
+
+        self._settings = settings
+        self._verify = verify
+        self._loop = LoopThread()
+        self._used: Counter[str] = Counter()
+        self._using = threading.Lock()
+        # The service is the way in; proxies on every node would answer nothing.
+        serve.start(proxy_location="Disabled")
+
+    def serve(self, source: IndexSource, spec: EncoderSpec) -> ServedIndex:
+        """Put the present version of a snapshot on the cluster and return it once every shard answers.
+
+        Raises: SnapshotError, ModelMismatchError, ResourceError where the shards do not start.
+        """
+        place = open_place(source.location)
+        stamp = _stamp(place)
+        manifest = parse_manifest(place.read(MANIFEST), f"{place.location}/{MANIFEST}")
+        require_student(spec, manifest.student.spec, place.location)
+        transport = ServeTransport()
+        snapshot = ShardedSnapshot(
+            manifest, self._settings.shards, transport, self._loop, self._settings.shard_timeout_ms / 1_000
+        )
+        names = self._start(source.name, place, manifest, snapshot, transport)
+
+        def newer() -> ServedIndex | None:
+            try:
+                changed = _stamp(place)
+            except DrDecrError:
+                # A store that is away for a moment has no newer version.
+                return None
+            return self.serve(source, spec) if changed != stamp else None
+
+        index = ServedIndex(source.name, snapshot, newer)
+        with self._using:
+            self._used.update(names)
+        weakref.finalize(index, self._retire, names).atexit = False
+        return index
+
+    def _start(
+        self, name: str, place: Place, manifest: Manifest, snapshot: ShardedSnapshot, transport: ServeTransport
+    ) -> list[str]:
+        from ray import serve
+
+        wanted = self._settings
+        # What else decides an answer's bytes or a replica's shape: another setting is another application.
+        rest = (tuning_key(place), wanted.shards, wanted.shard_threads, wanted.shard_cpus, self._verify)
+        key = f"{manifest.version[:12]}-{hashlib.sha256(repr(rest).encode()).hexdigest()[:6]}"
+        targets, names = [], []
+        for shard, share in enumerate(snapshot.shares):
+            source = ShardSource(
+                place.location, manifest.version, tuple(share), verify=self._verify, threads=wanted.shard_threads
+            )
+            deployment = serve.deployment(
+                ShardReplica,
+                name="shard",
+                max_ongoing_requests=wanted.shard_queue,
+                ray_actor_options={"num_cpus": wanted.shard_cpus},
+                health_check_period_s=2.0,
+                health_check_timeout_s=10.0,
+                graceful_shutdown_timeout_s=5.0,
+                max_constructor_retry_count=_BEGIN_ATTEMPTS,
+                **_replicas(wanted),
+            )
+            names.append(f"drdecr-{name}-{key}-{shard + 1}of{len(snapshot.shares)}")
+            targets.append(serve.RunTarget(target=deployment.bind(source), name=names[-1], route_prefix=None))
+        log.info("shards start", index=name, version=manifest.version, shards=len(targets))
+        try:
+            # To run one again that another front has started would start its replicas again.
+            missing = [target for target in targets if not _waited_for(target.name)]
+            if missing:
+                serve.run_many(missing)
+        except RuntimeError as problem:
+            raise ResourceError(f"the shards of {place.location} do not start: {problem}") from None
+        transport.handles = [serve.get_app_handle(name) for name in names]
+        return names
+
+    def _retire(self, names: list[str]) -> None:
+        """Take applications away, a while later: another front may still use them, or this one go back to them."""
+        with self._using:
+            self._used.subtract(names)
+        log.info("shards retire", applications=names, after_s=self._settings.retire_s)
+        timer = threading.Timer(self._settings.retire_s, self._delete, (names,))
+        timer.daemon = True
+        timer.start()
+
+    def _delete(self, names: list[str]) -> None:
+        from ray import serve
+
+        with self._using:
+            unused = [name for name in names if not self._used[name]]
+        for name in unused:
+            try:
+                serve.delete(name, _blocking=False)
+            except Exception as problem:
+                # Another front was faster, or the cluster itself is gone.
+                log.info("shards gone already", application=name, reason=str(problem))
+
+
+class ServeTransport:
+    """Sends calls by the handles of Ray Serve, one a shard; its router takes the replica with the fewest calls."""
+
+    def __init__(self) -> None:
+        self.handles: list[Any] = []
+
+    async def send(self, shard: int, method: str, terms: Terms, *arguments: Any) -> Any:
+        response = getattr(self.handles[shard], method).remote(terms, *arguments)
+        try:
+            return await response
+        except asyncio.CancelledError:
+            # One that waits for a replica must not wait for ever.
+            response.cancel()
+            raise
+
+
+def _waited_for(application: str) -> bool:
+    """Tell whether an application runs, once one that starts has started."""
+    from ray import serve
+
+    while True:
+        found = serve.status().applications.get(application)
+        if found is None or found.status.value not in ("DEPLOYING", "NOT_STARTED"):
+            return found is not None and found.status.value in ("RUNNING", "UNHEALTHY")
+        time.sleep(_LOOK_S)
+
+
+def _replicas(wanted: ClusterSettings) -> dict[str, Any]:
+    if wanted.max_replicas is not None:
+        return {
+            "autoscaling_config": {
+                "min_replicas": wanted.replicas,
+                "max_replicas": wanted.max_replicas,
+                "target_ongoing_requests": wanted.shard_threads,
+            }
+        }
+    # Replicas of one shard on one node would go together.
+    spread = {"max_replicas_per_node": 1} if wanted.spread else {}
+    return {"num_replicas": wanted.replicas, **spread}
+
+
+def _stamp(place: Place) -> tuple[bytes, str]:
+    return place.read(MANIFEST), tuning_key(place)
