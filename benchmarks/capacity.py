@@ -35,7 +35,8 @@ from drdecr import __version__
 from drdecr.index import SearchParams, Snapshot
 from drdecr.index.codec import record_of
 from drdecr.index.knobs import LEVELS
-from drdecr.index.manifest import FORMAT_VERSION, Manifest, StudentRecord, write_manifest
+from drdecr.index.manifest import Manifest, StudentRecord, format_of, write_manifest
+from drdecr.index.reduction import WHOLE
 from drdecr.index.score import query_lanes
 from drdecr.index.vector_file import VectorFile
 from indexer.build import build_from_vectors
@@ -153,7 +154,7 @@ def build(vectors: Path, passages: int, segments: int, bits: int, work: Path) ->
         write_manifest(
             partial,
             Manifest(
-                format_version=FORMAT_VERSION,
+                format_version=format_of(WHOLE),
                 written_by=f"drdecr {__version__}",
                 student=student,
                 quantizers=[quantizer],

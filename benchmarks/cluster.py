@@ -3,7 +3,8 @@
 It moves into a network namespace of its own (`unshare --net`, needs root), where Ray's ports are on loopback only,
 starts a head without processors and two nodes, and measures:
 
-1. `build`: `drdecr index build --ray` on both nodes, and `local`, the same without, two threads;
+1. `build`: `drdecr index build --ray` on both nodes, and `local`, the same without, two threads; `killed`: a build of
+   which a node is killed (SIGKILL to all its processes) once a quarter of the chunks is encoded;
 2. `overhead`: searches one after the other over HTTP, in turns: the service alone, and before 2 shards x 2 replicas;
 3. `failure`: searches at random moments (Poisson) over HTTP while one node is killed (SIGKILL to all its processes)
    and later returns. A request fails if it gets no 200, or no answer 100 ms after its deadline.
@@ -36,6 +37,10 @@ from typing import Any
 import httpx
 import psutil
 from http_latency import QUERIES, check
+
+from drdecr.index.place import open_place
+from indexer.cluster.build import CHUNK_PASSAGES
+from indexer.cluster.plan import encoded_chunks
 
 DRDECR = str(Path(sys.executable).with_name("drdecr"))
 SHARDS, REPLICAS, SEGMENTS = 2, 2, 4
@@ -93,6 +98,36 @@ def build(arguments: argparse.Namespace, out: Path, *more: str) -> dict[str, Any
     command += ["--out", out, "--bits", "6", "--json", *more]
     done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
+
+
+def killed_build(cluster: Any, arguments: argparse.Namespace, out: Path, cpus: int) -> dict[str, Any]:
+    """Kill a node in the middle of a build; return how it ended."""
+    place = open_place(str(out.with_name(f".{out.name}.ray-build")))
+    seen: dict[str, int] = {}
+
+    def disturb() -> None:
+        while not ended.is_set():
+            encoded = len(encoded_chunks(place))
+            if encoded >= -(-arguments.count // CHUNK_PASSAGES) // 4:
+                seen["encoded_before"] = encoded
+                kill_node(cluster)
+                return
+            time.sleep(0.1)
+
+    ended = threading.Event()
+    watcher = threading.Thread(target=disturb)
+    watcher.start()
+    started = time.perf_counter()
+    try:
+        report = build(arguments, out, "--ray", cluster.address, "--segments", str(SEGMENTS))
+    finally:
+        ended.set()
+        watcher.join()
+    seconds = time.perf_counter() - started
+    cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES)
+    damage = subprocess.run([DRDECR, "index", "verify", str(out)], check=False, stdout=subprocess.DEVNULL).returncode
+    lacking = arguments.count - int(report["passages"])
+    return {**seen, "seconds": round(seconds, 1), "lacking_passages": lacking, "damaged": damage}
 
 
 @contextmanager
@@ -284,7 +319,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=8.0, help="searches a second while a node dies")
     parser.add_argument("--timeout", type=float, default=2.0, help="deadline of those, in seconds")
     parser.add_argument("--searches", type=int, default=400, help="of each service, for the overhead")
-    parser.add_argument("--steps", nargs="+", default=["build", "local", "overhead", "failure"])
+    parser.add_argument("--steps", nargs="+", default=["build", "killed", "local", "overhead", "failure"])
     parser.add_argument("--work", type=Path, help="where snapshots are, or are left; else a temporary directory")
     parser.add_argument("--out", type=Path, help="write the figures here as JSON")
     parser.add_argument("--require", type=Path, help="a YAML of bounds; exit with 1 where one is not kept")
@@ -308,6 +343,10 @@ def main() -> None:
                     "seconds": together["seconds"],
                 }
                 print(json.dumps(figures["build"]), flush=True)
+            if "killed" in arguments.steps:
+                shutil.rmtree(work / "killed", ignore_errors=True)
+                figures["killed"] = killed_build(cluster, arguments, work / "killed", arguments.cpus)
+                print(json.dumps(figures["killed"]), flush=True)
             if "local" in arguments.steps:
                 shutil.rmtree(work / "local", ignore_errors=True)
                 alone = build(arguments, work / "local", "--threads", "2")

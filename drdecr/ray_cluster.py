@@ -36,6 +36,13 @@ def join_cluster(address: str) -> None:
         ) from None
 
 
+def leave_cluster() -> None:
+    """End this process's connection to a cluster, and what Ray still has to say about it."""
+    import ray
+
+    ray.shutdown()
+
+
 @contextmanager
 def plain_errors(doing: str) -> Iterator[None]:
     """Turn what Ray wraps around an error of ours back into that error, and any other into one line.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import click
@@ -11,6 +13,7 @@ import click
 from drdecr.errors import SnapshotCorruptError, UsageError
 from drdecr.index.codec import BITS
 from drdecr.index.place import is_url
+from drdecr.ray_cluster import leave_cluster
 from indexer.build import BuildReport, build, build_from_vectors
 from indexer.change_commands import (
     AnyPath,
@@ -101,20 +104,23 @@ def build_command(
                 raise UsageError("--dims and --pool do not go with --ray; --bits makes a cluster's snapshot smaller")
             from indexer.cluster.build import CHUNK_PASSAGES, build_on_cluster
 
-            report: BuildReport = build_on_cluster(
-                ray,
-                student,
-                passages,
-                out,
-                bits=int(bits),
-                segments=segments,
-                chunk_passages=chunk_passages or CHUNK_PASSAGES,
-                encoders=encoders,
-                force=force,
-                restart=restart,
-                skip_bad_lines=skip_bad_lines,
-                progress=progress,
-            )
+            # Ray says what becomes of its nodes on stdout, where --json has to stay alone.
+            with redirect_stdout(sys.stderr):
+                report: BuildReport = build_on_cluster(
+                    ray,
+                    student,
+                    passages,
+                    out,
+                    bits=int(bits),
+                    segments=segments,
+                    chunk_passages=chunk_passages or CHUNK_PASSAGES,
+                    encoders=encoders,
+                    force=force,
+                    restart=restart,
+                    skip_bad_lines=skip_bad_lines,
+                    progress=progress,
+                )
+                leave_cluster()
         elif vectors is not None:
             if student is not None or passages is not None:
                 raise UsageError("--vectors replaces --student and --passages; give one or the other")

@@ -19,8 +19,9 @@ from drdecr.corpus import SkippedLines
 from drdecr.encoder.load import load_encoder
 from drdecr.errors import DrDecrError, UsageError
 from drdecr.index.codec import BITS
-from drdecr.index.manifest import FORMAT_VERSION, MANIFEST, Manifest, render_manifest
+from drdecr.index.manifest import MANIFEST, Manifest, format_of, render_manifest
 from drdecr.index.place import DirectoryPlace, Place, is_url, open_place
+from drdecr.index.reduction import WHOLE
 from drdecr.ray_cluster import join_cluster, plain_errors
 from indexer.build import BuildReport
 from indexer.cluster.chunks import cut_passages
@@ -252,7 +253,7 @@ def _publish(place: Place, plan: Plan, out: str, *, force: bool) -> tuple[Manife
     records = [each.record for each in finished]
     residual = pooled_residual([each.residual for each in records], [each.tokens for each in records])
     manifest = Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=format_of(WHOLE),
         written_by=f"drdecr {__version__}",
         student=plan.wanted.student,
         quantizers=[quantizer.model_copy(update={"residual": None if residual is None else round(residual, 6)})],
