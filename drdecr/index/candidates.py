@@ -41,7 +41,8 @@ class Knobs:
 
 def decide_knobs(segment: Segment, params: SearchParams, k: int, tuning: Tuning | None = None) -> Knobs:
     """Fill in the knobs that were left open, by the segment's size."""
-    nprobe, candidates = knobs_for(params, k, len(segment), segment.lists, tuning)
+    sentences = bool(segment.sentence_dim)
+    nprobe, candidates = knobs_for(params, k, len(segment), segment.lists, tuning, sentences=sentences)
     return Knobs(nprobe, candidates, exact=nprobe == segment.lists and candidates == len(segment))
 
 

@@ -71,3 +71,14 @@ def test_tuned_setting_bounds_the_other_efforts() -> None:
 def test_unknown_effort_is_refused() -> None:
     with pytest.raises(UsageError, match="fast, balanced, thorough, got 'furious'"):
         SearchParams(effort="furious")  # type: ignore[arg-type]
+
+
+def test_sentence_vectors_halve_the_candidates_of_all_but_a_thorough_search() -> None:
+    for effort, share in (("fast", 0.5), ("balanced", 0.5), ("thorough", 1.0)):
+        params = SearchParams(effort=effort)
+        alone, with_sentences = (knobs_for(params, 10, 10**4, 1000, None, sentences=own) for own in (False, True))
+        assert with_sentences == (alone[0], share * alone[1])
+    assert knobs_for(SearchParams(candidates=70), 10, 10**4, 1000, None, sentences=True)[1] == 70
+    assert knobs_for(SearchParams(), 10, 10**4, 1000, TUNED, sentences=True) == knobs_for(
+        SearchParams(), 10, 10**4, 1000, TUNED
+    )
