@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,14 +28,25 @@ def through(client) -> httpx.MockTransport:
 
 @pytest.fixture
 def pauses(monkeypatch) -> list[float]:
-    """Note the pauses instead of taking them."""
+    """Note this thread's pauses instead of taking them; libraries have threads of their own, which pause too."""
     taken: list[float] = []
+    own = threading.get_ident()
+    sleep, sleep_async = time.sleep, asyncio.sleep
 
-    async def note(pause_s: float) -> None:
-        taken.append(pause_s)
+    def note(pause_s: float) -> None:
+        if threading.get_ident() == own:
+            taken.append(pause_s)
+        else:
+            sleep(pause_s)
 
-    monkeypatch.setattr("service.client.sync_client.time.sleep", taken.append)
-    monkeypatch.setattr("service.client.async_client.asyncio.sleep", note)
+    async def note_async(pause_s: float) -> None:
+        if threading.get_ident() == own:
+            taken.append(pause_s)
+        else:
+            await sleep_async(pause_s)
+
+    monkeypatch.setattr("service.client.sync_client.time.sleep", note)
+    monkeypatch.setattr("service.client.async_client.asyncio.sleep", note_async)
     return taken
 
 
