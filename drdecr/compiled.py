@@ -13,7 +13,7 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def compiled(function: _Function) -> _Function:
     """Compile without the GIL and keep the result on disk, or in memory where no directory can be written.
 
-    numba looks only at the date of the function's file when it decides whether what it kept is still good.
+    numba looks only at the text of the function's file when it decides whether what it kept is still good.
     """
     try:
         return cast(_Function, njit(nogil=True, cache=True)(function))

@@ -143,7 +143,7 @@ class CandidateFinder:
         held = getattr(self._scratch, "buffers", None)
         if held is None:
             size = len(self._segment)
-            held = np.zeros(size, np.int32), np.zeros(size, np.float32), np.empty(size, np.int64)
+            held = np.zeros(size, np.int32), np.zeros(size, np.float32), np.empty(size + 1, np.int64)
             self._scratch.buffers = held
         return held
 

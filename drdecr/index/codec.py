@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.errors import SnapshotError
+from drdecr.index.decoders import decode_halves, decode_products, decode_scalars
 from drdecr.index.faiss_install import load_faiss
-from drdecr.index.kernels import decode_halves, decode_products, decode_scalars
 from drdecr.index.manifest import CodecRecord
 
 BITS = (2, 4, 6, 8, 16)

@@ -1,24 +1,21 @@
 """The compiled inner loops of a search: cached on disk, without the GIL, single-threaded.
 
 They read a segment's memory-mapped arrays in place. Nothing here allocates more than a few lanes.
-numba looks only at this file's date when it decides whether a cached kernel is still good: touch it after a change
-to the intrinsics.
+numba looks only at this file's text when it decides whether a cached kernel is still good, so it names the text of
+the intrinsics that it compiles in: a test says what belongs here after a change to those.
+Intrinsics: d57077b111144540
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numba import njit
 
 from drdecr.compiled import compiled
-from drdecr.index.halves import EIGHT, decode_eight, decode_one
 from drdecr.index.lanes import (
     LANES,
     TILE_REGISTERS,
-    add_floats,
     fold_tile,
     load_int64,
     prefetch,
@@ -26,125 +23,7 @@ from drdecr.index.lanes import (
     store_tile,
 )
 
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _reassociated(function: _Function) -> _Function:
-    """Compile what other kernels call, and let sums be split over vector lanes: the same way for equal lengths."""
-    return cast(_Function, njit(nogil=True, fastmath={"reassoc", "contract"})(function))
-
-
-# Each passage's codes lie together, but passages lie anywhere: ask for a few rows ahead.
-_ROWS_AHEAD = 16
-_CELLS_AHEAD = 4
 _CACHE_LINE = 64
-
-
-@_reassociated
-def _scale_to_one(vector: Any) -> None:
-    """Scale a vector (dim,) float32 to length 1."""
-    total = np.float32(0)
-    for column in range(len(vector)):
-        total += vector[column] * vector[column]
-    if total > 0:
-        scale = np.float32(1) / np.sqrt(total)
-        for column in range(len(vector)):
-            vector[column] *= scale
-
-
-@compiled
-def decode_halves(codes: Any, rows: Any, out: Any) -> None:
-    """Decode the float16 `rows` (n,) int64 of `codes` (all rows, 2 x dim) uint8 into `out` (n, dim) float32."""
-    source, target = codes.ctypes.data, out.ctypes.data
-    dim = out.shape[1]
-    for row in range(len(rows)):
-        if row + _ROWS_AHEAD < len(rows):
-            soon = source + rows[row + _ROWS_AHEAD] * 2 * dim
-            for line in range(0, 2 * dim, _CACHE_LINE):
-                prefetch(soon + line)
-        at = source + rows[row] * 2 * dim
-        to = target + row * dim * 4
-        for column in range(0, dim - dim % EIGHT, EIGHT):
-            decode_eight(at + 2 * column, to + 4 * column)
-        for column in range(dim - dim % EIGHT, dim):
-            decode_one(at + 2 * column, to + 4 * column)
-
-
-@compiled
-def decode_products(
-    codes: Any, cells: Any, rows: Any, centroids: Any, tables: Any, width: Any, unit: bool, out: Any
-) -> None:
-    """Decode `rows` (n,) int64 of product codes into `out` (n, dim) float32: a centroid and what it left over.
-
-    Shapes: codes (all rows, sub-codes) uint8, cells (all rows,) unsigned, centroids (lists, dim) float32, tables
-    (sub-codes, 256, len(width)) float32. With `unit` each vector is scaled to length 1.
-    """
-    dim = out.shape[1]
-    stride = tables.shape[2] * 4
-    step = tables.shape[1] * stride
-    base, middles, target = tables.ctypes.data, centroids.ctypes.data, out.ctypes.data
-    source = codes.ctypes.data
-    for i in range(len(rows)):
-        if i + _ROWS_AHEAD < len(rows):
-            soon = source + rows[i + _ROWS_AHEAD] * codes.shape[1]
-            for line in range(0, codes.shape[1], _CACHE_LINE):
-                prefetch(soon + line)
-            prefetch(cells.ctypes.data + rows[i + _ROWS_AHEAD] * cells.itemsize)
-        if i + _CELLS_AHEAD < len(rows):
-            soon = middles + np.int64(cells[rows[i + _CELLS_AHEAD]]) * dim * 4
-            for line in range(0, 4 * dim, _CACHE_LINE):
-                prefetch(soon + line)
-        row = rows[i]
-        middle = middles + np.int64(cells[row]) * dim * 4
-        to = target + i * dim * 4
-        for sub in range(codes.shape[1]):
-            entry = base + sub * step + np.int64(codes[row, sub]) * stride
-            add_floats(middle + sub * stride, entry, to + sub * stride, width)
-        if unit:
-            _scale_to_one(out[i])
-
-
-@compiled
-def decode_scalars(
-    codes: Any, cells: Any, rows: Any, centroids: Any, lows: Any, steps: Any, six: bool, unit: bool, out: Any
-) -> None:
-    """Decode `rows` (n,) int64 of scalar codes into `out` (n, dim) float32: a centroid and what it left over.
-
-    Shapes: codes (all rows, code_bytes) uint8, of 8 bits a dimension, or of 6, then four take three bytes; cells (all
-    rows,) unsigned; centroids (lists, dim), lows and steps (dim,) float32. With `unit` each vector is scaled to
-    length 1.
-    """
-    dim = out.shape[1]
-    source, middles = codes.ctypes.data, centroids.ctypes.data
-    own = np.empty(dim, np.uint8)
-    for i in range(len(rows)):
-        if i + _ROWS_AHEAD < len(rows):
-            soon = source + rows[i + _ROWS_AHEAD] * codes.shape[1]
-            for line in range(0, codes.shape[1], _CACHE_LINE):
-                prefetch(soon + line)
-            prefetch(cells.ctypes.data + rows[i + _ROWS_AHEAD] * cells.itemsize)
-        if i + _CELLS_AHEAD < len(rows):
-            soon = middles + np.int64(cells[rows[i + _CELLS_AHEAD]]) * dim * 4
-            for line in range(0, 4 * dim, _CACHE_LINE):
-                prefetch(soon + line)
-        row = rows[i]
-        cell = cells[row]
-        if six:
-            for group in range(dim // 4):
-                word = np.uint32(codes[row, 3 * group])
-                word |= np.uint32(codes[row, 3 * group + 1]) << np.uint32(8)
-                word |= np.uint32(codes[row, 3 * group + 2]) << np.uint32(16)
-                for place in range(4):
-                    own[4 * group + place] = (word >> np.uint32(6 * place)) & np.uint32(63)
-            for column in range(dim):
-                left_over = lows[column] + np.float32(own[column]) * steps[column]
-                out[i, column] = centroids[cell, column] + left_over
-        else:
-            for column in range(dim):
-                left_over = lows[column] + np.float32(codes[row, column]) * steps[column]
-                out[i, column] = centroids[cell, column] + left_over
-        if unit:
-            _scale_to_one(out[i])
 
 
 @compiled
@@ -231,7 +110,7 @@ def visit_lists(
 
     Shapes: packed, starts and sizes as `indexer.posting_lists` writes them; lists and gains (tokens, n), best
     first; allowed (passages,) bool, or None for all; marks (passages,) int32 and sums (passages,) float32, zero
-    before; met (passages,) int64, filled from the front.
+    before; met (passages + 1,) int64, filled from the front.
     """
     base = packed.ctypes.data
     count = 0
@@ -257,14 +136,12 @@ def visit_lists(
                     break
                 if allowed is not None and not allowed[passage]:
                     continue
+                # Without branches: which passages were met before is anybody's guess.
                 mark = marks[passage]
-                if mark == token + 1:
-                    continue
-                if mark == 0:
-                    met[count] = passage
-                    count += 1
+                met[count] = passage
+                count += mark == 0
                 marks[passage] = token + 1
-                sums[passage] += gain
+                sums[passage] += gain if mark != token + 1 else np.float32(0)
     return count
 
 
@@ -275,15 +152,19 @@ def narrow_table(table: Any, out: Any) -> float:
     Shapes: table (lists, width) float32, out (lists, width) uint8. One scale for all query tokens, so that bytes add
     up; a byte a score keeps the table in a core's cache.
     """
-    low, high = np.float32(np.inf), np.float32(-np.inf)
+    width = table.shape[1]
+    lows, highs = np.full(width, np.float32(np.inf)), np.full(width, np.float32(-np.inf))
     for row in range(len(table)):
-        for lane in range(table.shape[1]):
-            low = min(low, table[row, lane])
-            high = max(high, table[row, lane])
+        # As a vector unit compares, so that the loop becomes one.
+        for lane in range(width):
+            score = table[row, lane]
+            lows[lane] = score if score < lows[lane] else lows[lane]
+            highs[lane] = score if score > highs[lane] else highs[lane]
+    low, high = lows.min(), highs.max()
     step = max((high - low) / np.float32(255), np.float32(1e-30))
     scale = np.float32(1) / step
     for row in range(len(table)):
-        for lane in range(table.shape[1]):
+        for lane in range(width):
             out[row, lane] = np.uint8((table[row, lane] - low) * scale + np.float32(0.5))
     return float(step)
 

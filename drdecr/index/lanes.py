@@ -1,24 +1,33 @@
 """Dot products with the query tokens as vector lanes, as numba intrinsics.
 
-Eight query tokens fill one AVX2 register. A tile holds up to twelve registers of sums: the dot products of some
-rows with all lanes. Each lane adds its products in the order of the dimensions, so equal rows get bit-equal scores
-wherever they lie (a BLAS product does not promise that), and ties can be broken by position.
+Eight query tokens fill one AVX2 register, sixteen one of AVX-512. A tile holds as many registers of sums as the
+machine has to spare: the dot products of some rows with all lanes. Each lane adds its products in the order of the
+dimensions, so equal rows get bit-equal scores wherever they lie and however wide a register is (a BLAS product does
+not promise that), and ties can be broken by position.
 
-How many registers of lanes a call has (1 to 4) is the length of its `lanes` tuple, so numba compiles a kernel for
-each width.
+How many registers of lanes a call has is the length of its `lanes` tuple, so numba compiles a kernel for each width.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils, types
+from llvmlite import binding, ir
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
-LANES = 8
-MAX_REGISTERS = 4
-TILE_REGISTERS = 12
+
+def cpu_has(feature: str) -> bool:
+    """Say whether numba compiles for a CPU with a feature, by LLVM's name; its own settings go first."""
+    if config.CPU_NAME or config.CPU_FEATURES:
+        return f"+{feature}" in (config.CPU_FEATURES or "").split(",")
+    return bool(binding.get_host_cpu_features().get(feature))
+
+
+# AVX-512 has registers of twice the width, and twice as many: a tile of 24 sums still leaves room for lanes.
+LANES, TILE_REGISTERS = (16, 16) if cpu_has("avx512f") else (8, 12)
+MAX_LANES = 32
+MAX_REGISTERS = MAX_LANES // LANES
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _FLOAT_BYTES = 4
@@ -50,22 +59,25 @@ def _tile_sums(builder: Any, rows: list[Any], queries: Any, dim: Any, registers:
     for row in sums:
         for cell in row:
             builder.store(zero, cell)
-    fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_FLOATS, [_FLOATS] * 3), "llvm.fma.v8f32")
+    fma = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_FLOATS, [_FLOATS] * 3), f"llvm.fma.v{LANES}f32"
+    )
     spread = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
     undefined = ir.Constant(_FLOATS, ir.Undefined)
     with cgutils.for_range(builder, dim, intp=intp) as loop:
         at = builder.mul(loop.index, ir.Constant(intp, _FLOAT_BYTES))
-        spread_values = []
-        for address in rows:
+        lane_base = builder.add(queries, builder.mul(at, ir.Constant(intp, registers * LANES)))
+        offsets = (ir.Constant(intp, register * LANES * _FLOAT_BYTES) for register in range(registers))
+        lanes = [
+            builder.load(_pointer(builder, builder.add(lane_base, offset), _FLOATS), align=_FLOAT_BYTES)
+            for offset in offsets
+        ]
+        for address, row in zip(rows, sums, strict=True):
             value = builder.load(_pointer(builder, builder.add(address, at), ir.FloatType()), align=_FLOAT_BYTES)
             single = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-            spread_values.append(builder.shuffle_vector(single, undefined, spread))
-        lane_base = builder.add(queries, builder.mul(at, ir.Constant(intp, registers * LANES)))
-        for register in range(registers):
-            offset = ir.Constant(intp, register * LANES * _FLOAT_BYTES)
-            lanes = builder.load(_pointer(builder, builder.add(lane_base, offset), _FLOATS), align=_FLOAT_BYTES)
-            for row, value in zip(sums, spread_values, strict=True):
-                builder.store(builder.call(fma, [value, lanes, builder.load(row[register])]), row[register])
+            spread_value = builder.shuffle_vector(single, undefined, spread)
+            for cell, lane in zip(row, lanes, strict=True):
+                builder.store(builder.call(fma, [spread_value, lane, builder.load(cell)]), cell)
     return [[builder.load(cell) for cell in row] for row in sums]
 
 
@@ -73,7 +85,7 @@ def _tile_sums(builder: Any, rows: list[Any], queries: Any, dim: Any, registers:
 def fold_tile(
     typingctx: Any, rows: Any, stride: Any, rows_left: Any, queries: Any, dim: Any, best: Any, lanes: Any
 ) -> Any:
-    """Raise `best` (registers x 8 float32) to the dot products of a tile's rows with the query lanes.
+    """Raise `best` (registers x LANES float32) to the dot products of a tile's rows with the query lanes.
 
     All arguments but `lanes` are int64: addresses, the bytes between rows, the rows that are left, dimensions.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.index.kernels import add_maxsim, lane_products, narrow_table
-from drdecr.index.lanes import LANES, MAX_REGISTERS
+from drdecr.index.lanes import LANES, MAX_LANES
 from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import Segment
 
@@ -75,11 +75,10 @@ def query_lanes(
 
 
 def lane_blocks(vectors: NDArray[np.float32]) -> list[LaneBlock]:
-    """Split vectors (n, dim) into blocks of at most 32 lanes, the last one padded with zeros to a multiple of 8."""
+    """Split vectors (n, dim) into blocks of at most 32 lanes, the last one padded with zeros to whole registers."""
     blocks = []
-    step = LANES * MAX_REGISTERS
-    for start in range(0, len(vectors), step):
-        part = vectors[start : start + step]
+    for start in range(0, len(vectors), MAX_LANES):
+        part = vectors[start : start + MAX_LANES]
         registers = -(-len(part) // LANES)
         padded = np.zeros((vectors.shape[1], registers * LANES), np.float32)
         padded[:, : len(part)] = part.T

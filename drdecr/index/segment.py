@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.errors import SnapshotCorruptError
+from drdecr.index.decoders import decode_halves
 from drdecr.index.faiss_install import load_faiss
-from drdecr.index.kernels import decode_halves, rows_of
+from drdecr.index.kernels import rows_of
 from drdecr.index.manifest import SegmentRecord
 from drdecr.index.passages import PassageStore
 from drdecr.index.quantizer import Quantizer

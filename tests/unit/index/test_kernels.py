@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from drdecr.index.kernels import best_lists, decode_halves, narrow_table, score_by_cells
+import drdecr.index
+from drdecr.index.decoders import decode_halves, decode_scalars
+from drdecr.index.kernels import best_lists, narrow_table, score_by_cells, visit_lists
+from drdecr.index.lanes import LANES
 from drdecr.index.score import lane_blocks, products
 
 
@@ -18,6 +28,89 @@ def test_every_finite_half_is_decoded_exactly(dim: int) -> None:
     out = np.empty(halves.shape, np.float32)
     decode_halves(halves.view(np.uint8).reshape(len(halves), -1), rows, out)
     assert np.array_equal(out, halves[rows].astype(np.float32))
+
+
+@pytest.mark.parametrize("unit", [False, True])
+@pytest.mark.parametrize("dim", [4, 12, 16, 20, 48, 128])
+@pytest.mark.parametrize("bits", [6, 8])
+def test_scalar_codes_decode_as_their_definition_says(bits: int, dim: int, unit: bool) -> None:
+    rng = np.random.default_rng(dim)
+    values = rng.integers(0, 2**bits, (30, dim))
+    # Four codes of 6 bits take three bytes, the first in the lowest bits.
+    words = (values.reshape(30, -1, 4) << np.array([0, 6, 12, 18])).sum(axis=-1)
+    packed = words[:, :, None] >> np.array([0, 8, 16]) & 255 if bits == 6 else values
+    codes = packed.reshape(30, -1).astype(np.uint8)
+    cells, centroids = rng.integers(0, 5, 30).astype(np.uint16), rng.standard_normal((5, dim), dtype=np.float32)
+    lows, steps = rng.standard_normal(dim, dtype=np.float32), rng.random(dim, dtype=np.float32) / 2**bits
+    rows, out = rng.permutation(30)[:17].astype(np.int64), np.empty((17, dim), np.float32)
+    decode_scalars(codes, cells, rows, centroids, lows, steps, bits == 6, unit, out)
+    expected = centroids[cells[rows]] + lows + values[rows] * steps
+    if unit:
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert out == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_vector_of_zeros_stays_zero() -> None:
+    nothing, out = np.zeros(16, np.float32), np.empty((1, 16), np.float32)
+    decode_scalars(
+        np.zeros((1, 16), np.uint8),
+        np.zeros(1, np.uint16),
+        np.zeros(1, np.int64),
+        nothing[None],
+        nothing,
+        nothing,
+        False,
+        True,
+        out,
+    )
+    assert not out.any()
+
+
+def test_a_visit_that_meets_every_passage_stays_inside_its_memory() -> None:
+    passages = 9
+    # One list of all passages: gaps of one bit, and an escape for none.
+    packed = np.zeros(16, np.uint8)
+    packed[0] = 1
+    marks, sums, met = np.zeros(passages, np.int32), np.zeros(passages, np.float32), np.empty(passages + 1, np.int64)
+    lists, gains = np.zeros((2, 1), np.int64), np.array([[1.5], [0.25]], np.float32)
+    found = visit_lists(packed, np.array([0]), np.array([passages]), lists, gains, None, marks, sums, met)
+    assert met[:found].tolist() == list(range(passages))
+    assert (sums == 1.75).all()
+
+
+_PRODUCTS = """
+import sys
+import numpy as np
+from drdecr.index.score import lane_blocks, products
+rng = np.random.default_rng(0)
+rows, queries = rng.standard_normal((40, 100), dtype=np.float32), rng.standard_normal((21, 100), dtype=np.float32)
+sys.stdout.buffer.write(np.ascontiguousarray(products(rows, lane_blocks(queries))[:, :21]).tobytes())
+"""
+
+
+@pytest.mark.skipif(LANES == 8, reason="this CPU has no AVX-512: there are no wider registers to compare with")
+def test_products_are_bit_equal_on_a_cpu_with_narrower_registers(tmp_path: Path) -> None:
+    narrow = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "+avx2,+fma", "NUMBA_CACHE_DIR": str(tmp_path)}
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", _PRODUCTS], check=True, capture_output=True, env=os.environ | extra
+        ).stdout
+        for extra in ({}, narrow)
+    ]
+    assert len(outputs[0]) == 40 * 21 * 4
+    assert outputs[0] == outputs[1]
+
+
+@pytest.mark.parametrize(
+    ("kernels", "intrinsics"), [("kernels", ["lanes"]), ("decoders", ["halves", "lanes", "sixteens"])]
+)
+def test_kernels_name_the_intrinsics_that_they_were_compiled_with(kernels: str, intrinsics: list[str]) -> None:
+    directory = Path(drdecr.index.__file__).parent
+    source = (directory / f"{kernels}.py").read_text()
+    assert sorted(re.findall(r"from drdecr\.index\.(\w+) import", source)) == intrinsics
+    text = b"".join((directory / f"{name}.py").read_bytes() for name in intrinsics)
+    wanted = f"Intrinsics: {hashlib.sha256(text).hexdigest()[:16]}"
+    assert wanted in source, f"write this into {kernels}.py, or numba goes on with kernels of older intrinsics"
 
 
 @pytest.mark.parametrize("queries", [1, 8, 9, 24, 32, 33, 100])
