@@ -5,8 +5,10 @@
    the token does not visit (that score is imputed to the passages it does not meet).
 3. The best few thousand are scored by the centroids of all their tokens, window by window; the sentence vectors enter
    here.
+4. The best of those, the candidates, are scored by the tokens whose centroids some query token likes best: a few of
+   a passage's tokens are decoded instead of all.
 
-The best of stage 3 go on to the exact score.
+The best of stage 4, a few for each hit, get the exact score.
 """
 
 from __future__ import annotations
@@ -20,14 +22,20 @@ from numpy.typing import NDArray
 from drdecr.index.backend import SearchParams
 from drdecr.index.kernels import best_lists, score_by_cells, visit_lists
 from drdecr.index.knobs import knobs_for
-from drdecr.index.score import QueryLanes, sentence_scores
+from drdecr.index.score import QueryLanes, estimated_relevance, sentence_scores
 from drdecr.index.segment import Segment
 from drdecr.index.tuning import Tuning
 
-# Passages scored by centroids for each one that gets an exact score.
+# Passages scored by centroids for each candidate.
 _SHORTLIST_FACTOR = 8
 # Of the passages that a filter keeps: so many get exact scores for each candidate before the filter narrows a search.
 _FILTERED_EXACT_FACTOR = 4
+# How many get exact scores: the k best by their estimates are seldom the k best, but those hardly ever lie deeper.
+# Over 6,000 passages under the released student recall@10 is .988, with exact scores for all candidates .990; a
+# search that asks for many candidates wants to be surer.
+_FINALISTS_A_HIT = 2
+_FINALISTS_MORE = 20
+_CANDIDATES_A_FINALIST = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class Knobs:
 
     nprobe: int
     candidates: int
+    finalists: int
     exact: bool
 
 
@@ -43,7 +52,8 @@ def decide_knobs(segment: Segment, params: SearchParams, k: int, tuning: Tuning 
     """Fill in the knobs that were left open, by the segment's size."""
     sentences = bool(segment.sentence_dim)
     nprobe, candidates = knobs_for(params, k, len(segment), segment.lists, tuning, sentences=sentences)
-    return Knobs(nprobe, candidates, exact=nprobe == segment.lists and candidates == len(segment))
+    finalists = max(_FINALISTS_A_HIT * k, k + _FINALISTS_MORE, candidates // _CANDIDATES_A_FINALIST)
+    return Knobs(nprobe, candidates, finalists, exact=nprobe == segment.lists and candidates == len(segment))
 
 
 class CandidateFinder:
@@ -86,15 +96,22 @@ class CandidateFinder:
             met = np.union1d(met, nearest)
         if len(met) > knobs.candidates:
             met = _best(met, self._score_by_centroids(query, met), knobs.candidates)
+        if len(met) > knobs.finalists:
+            met = _best(met, self._score_by_best_tokens(query, met), knobs.finalists)
         return met
+
+    def _score_by_best_tokens(self, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
+        windows, bounds = self._segment.windows_of(passages)
+        scores = estimated_relevance(self._segment, query, windows)
+        return np.maximum.reduceat(scores, bounds[:-1]) if self._segment.has_windows else scores
 
     def _score_by_centroids(self, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
         segment = self._segment
         windows, bounds = segment.windows_of(passages)
-        narrow, step = query.narrow_table(segment.quantizer)
+        narrow, steps = query.narrow_table(segment.quantizer)
         scores = np.empty(len(windows), np.float32)
-        score_by_cells(windows, segment.window_offsets, segment.cells, narrow, query.tokens, scores)
-        estimates = step * scores + sentence_scores(segment, query, windows)
+        score_by_cells(windows, segment.window_offsets, segment.cells, narrow, steps, query.tokens, scores)
+        estimates = scores + sentence_scores(segment, query, windows)
         return np.maximum.reduceat(estimates, bounds[:-1]) if segment.has_windows else estimates
 
     def _meet(

@@ -146,11 +146,11 @@ def visit_lists(
 
 
 @compiled
-def narrow_table(table: Any, out: Any) -> float:
-    """Round a score table to bytes and return what a unit of them is worth.
+def narrow_table(table: Any, out: Any, steps: Any) -> None:
+    """Round a score table to bytes: what a score lies above the least of its lane, in units of the lane's own.
 
-    Shapes: table (lists, width) float32, out (lists, width) uint8. One scale for all query tokens, so that bytes add
-    up; a byte a score keeps the table in a core's cache.
+    Shapes: table (lists, width) float32, out (lists, width) uint8, steps (width,) float32: what a unit of each lane
+    is worth. A byte a score keeps the table in a core's cache.
     """
     width = table.shape[1]
     lows, highs = np.full(width, np.float32(np.inf)), np.full(width, np.float32(-np.inf))
@@ -160,20 +160,20 @@ def narrow_table(table: Any, out: Any) -> float:
             score = table[row, lane]
             lows[lane] = score if score < lows[lane] else lows[lane]
             highs[lane] = score if score > highs[lane] else highs[lane]
-    low, high = lows.min(), highs.max()
-    step = max((high - low) / np.float32(255), np.float32(1e-30))
-    scale = np.float32(1) / step
+    scales = np.empty(width, np.float32)
+    for lane in range(width):
+        steps[lane] = max((highs[lane] - lows[lane]) / np.float32(255), np.float32(1e-30))
+        scales[lane] = np.float32(1) / steps[lane]
     for row in range(len(table)):
         for lane in range(width):
-            out[row, lane] = np.uint8((table[row, lane] - low) * scale + np.float32(0.5))
-    return float(step)
+            out[row, lane] = np.uint8((table[row, lane] - lows[lane]) * scales[lane] + np.float32(0.5))
 
 
 @compiled
-def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, tokens: int, scores: Any) -> None:
-    """Score passages by MaxSim over the centroids of their tokens instead of the tokens.
+def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, steps: Any, tokens: int, scores: Any) -> None:
+    """Score passages by MaxSim over the centroids of their tokens instead of the tokens, all less the same amount.
 
-    Shapes: passages (n,) int64, table (lists, width) uint8 of `narrow_table`, scores (n,) float32, in its units.
+    Shapes: passages (n,) int64, table (lists, width) uint8 and steps (width,) of `narrow_table`, scores (n,) float32.
     """
     width = table.shape[1]
     best = np.empty(width, np.uint8)
@@ -187,10 +187,43 @@ def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, tokens: 
             cell = cells[row]
             for lane in range(width):
                 best[lane] = max(best[lane], table[cell, lane])
-        total = np.int64(0)
+        total = np.float32(0)
         for lane in range(tokens):
-            total += best[lane]
+            total += np.float32(best[lane]) * steps[lane]
         scores[i] = total
+
+
+@compiled
+def best_rows(passages: Any, offsets: Any, cells: Any, table: Any, tokens: int, rows: Any, bounds: Any) -> int:
+    """List of these passages' token rows those whose centroid some query token scores best in its passage.
+
+    Shapes: as `score_by_cells`; fills rows (tokens of the passages,) int64 from the front and bounds (passages + 1,)
+    int64, and returns how many rows there are.
+    """
+    width = table.shape[1]
+    best, real = np.empty(width, np.uint8), np.zeros(width, np.uint8)
+    real[:tokens] = 1
+    count = 0
+    bounds[0] = 0
+    for i in range(len(passages)):
+        if i + 2 < len(passages):
+            soon = cells.ctypes.data + offsets[passages[i + 2]] * cells.itemsize
+            prefetch(soon)
+            prefetch(soon + _CACHE_LINE)
+        best[:] = 0
+        for row in range(offsets[passages[i]], offsets[passages[i] + 1]):
+            cell = cells[row]
+            for lane in range(width):
+                best[lane] = max(best[lane], table[cell, lane])
+        for row in range(offsets[passages[i]], offsets[passages[i] + 1]):
+            cell = cells[row]
+            found = np.uint8(0)
+            for lane in range(width):
+                found |= np.uint8(table[cell, lane] == best[lane]) & real[lane]
+            rows[count] = row
+            count += found != 0
+        bounds[i + 1] = count
+    return count
 
 
 @compiled

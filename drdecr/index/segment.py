@@ -127,27 +127,21 @@ class Segment:
 
     def tokens_of(self, passages: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Decode the tokens of some passages: (tokens, dim) and the bounds of each passage in them."""
-        vectors, bounds = self._decode(passages, self.offsets)
-        return self.quantizer.turn_back(vectors), bounds
+        rows, bounds = _rows(passages, self.offsets)
+        return self.quantizer.turn_back(self.turned_rows(rows)), bounds
 
-    def turned_tokens_of(
-        self, windows: NDArray[np.int64], room: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Decode the tokens of some windows, in the quantiser's space: (tokens, stored_dim) and each window's bounds.
+    def rows_of_windows(self, windows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the token rows of some windows, (tokens,), and each window's bounds in them, (windows + 1,)."""
+        return _rows(windows, self.window_offsets)
+
+    def turned_rows(self, rows: NDArray[np.int64], room: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Decode some token rows, in the quantiser's space: (tokens, stored_dim).
 
         `room` (at least so many tokens, stored_dim) takes them, if given.
         """
-        return self._decode(windows, self.window_offsets, room)
-
-    def _decode(
-        self, parts: NDArray[np.int64], offsets: NDArray[np.int64], room: NDArray[np.float32] | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        count = int((offsets[parts + 1] - offsets[parts]).sum())
-        rows, bounds = np.empty(count, np.int64), np.empty(len(parts) + 1, np.int64)
-        rows_of(parts, offsets, rows, bounds)
-        vectors = np.empty((count, self.quantizer.stored_dim), np.float32) if room is None else room[:count]
+        vectors = np.empty((len(rows), self.quantizer.stored_dim), np.float32) if room is None else room[: len(rows)]
         self.quantizer.codec.decode(self.codes, self.cells, rows, vectors)
-        return vectors, bounds
+        return vectors
 
     def sentences_of(self, windows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Decode the sentence vectors of some windows, (n, sentence_dim)."""
@@ -189,6 +183,13 @@ class Segment:
         for name, (found, expected) in shapes.items():
             if found != expected:
                 raise SnapshotCorruptError(f"{directory / name} holds {found}, the manifest says {expected}")
+
+
+def _rows(parts: NDArray[np.int64], offsets: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    count = int((offsets[parts + 1] - offsets[parts]).sum())
+    rows, bounds = np.empty(count, np.int64), np.empty(len(parts) + 1, np.int64)
+    rows_of(parts, offsets, rows, bounds)
+    return rows, bounds
 
 
 def _mapped(path: Path) -> NDArray[Any]:

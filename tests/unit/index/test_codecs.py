@@ -44,7 +44,8 @@ def test_kernels_decode_what_faiss_decodes(tmp_path: Path, bits: int, dim: int, 
     passages.vectors[:] *= length
     with make_snapshot(tmp_path, passages, bits=bits) as snapshot:
         (segment,) = snapshot.segments
-        found, bounds = segment.turned_tokens_of(np.arange(60))
+        rows, bounds = segment.rows_of_windows(np.arange(60))
+        found = segment.turned_rows(rows)
         expected = decoded_by_faiss(snapshot.path, segment.codes, segment.cells.astype(np.int64))
     if bits < 16 and length == 1:
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)

@@ -14,7 +14,7 @@ import pytest
 
 import drdecr.index
 from drdecr.index.decoders import decode_halves, decode_scalars
-from drdecr.index.kernels import best_lists, narrow_table, score_by_cells, visit_lists
+from drdecr.index.kernels import best_lists, best_rows, narrow_table, score_by_cells, visit_lists
 from drdecr.index.lanes import LANES
 from drdecr.index.score import lane_blocks, products
 
@@ -142,17 +142,37 @@ def test_best_lists_are_those_of_a_stable_sort(lists: int, count: int) -> None:
     assert np.array_equal(scores, np.take_along_axis(table.T[:10], expected, axis=1))
 
 
+def _passages_of_cells() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the passages to score, and the offsets and cells of four, one of them empty."""
+    cells = np.random.default_rng(3).integers(0, 50, 31).astype(np.uint16)
+    return np.array([0, 2, 3], np.int64), np.array([0, 5, 5, 30, 31], np.int64), cells
+
+
 @pytest.mark.parametrize("spread", [0.0, 1.0, 40.0])
 def test_scores_from_a_byte_table_lie_within_its_rounding(spread: float) -> None:
-    rng = np.random.default_rng(3)
-    table = (spread * rng.standard_normal((50, 16)) - 7).astype(np.float32)
-    offsets = np.array([0, 5, 5, 30, 31], np.int64)
-    cells = rng.integers(0, 50, 31).astype(np.uint16)
-    narrow, scores = np.empty(table.shape, np.uint8), np.empty(3, np.float32)
-    step = narrow_table(table, narrow)
-    passages = np.array([0, 2, 3], np.int64)
-    score_by_cells(passages, offsets, cells, narrow, 11, scores)
-    low = table.min()
+    rng = np.random.default_rng(4)
+    # Query tokens differ in length, so each lane has a scale of its own.
+    table = (spread * rng.standard_normal((50, 16)) * np.arange(1, 17) - 7).astype(np.float32)
+    passages, offsets, cells = _passages_of_cells()
+    narrow, steps, scores = np.empty(table.shape, np.uint8), np.empty(16, np.float32), np.empty(3, np.float32)
+    narrow_table(table, narrow, steps)
+    score_by_cells(passages, offsets, cells, narrow, steps, 11, scores)
+    lows = table.min(axis=0)[:11]
     for found, passage in zip(scores, passages, strict=True):
         own = table[cells[offsets[passage] : offsets[passage + 1]], :11]
-        assert step * found == pytest.approx(float((own.max(axis=0) - low).sum()), abs=11 * step)
+        assert found == pytest.approx(float((own.max(axis=0) - lows).sum()), abs=float(steps[:11].sum()) + 1e-5)
+
+
+def test_best_rows_are_those_that_some_query_token_scores_best() -> None:
+    table = np.random.default_rng(5).integers(0, 256, (50, 16)).astype(np.uint8)
+    # Lanes without a query token must not count, whatever is in them.
+    table[:, 7:] = 9
+    passages, offsets, cells = _passages_of_cells()
+    rows, bounds = np.empty(31, np.int64), np.empty(4, np.int64)
+    count = best_rows(passages, offsets, cells, table, 7, rows, bounds)
+    assert bounds.tolist()[0] == 0
+    assert bounds.tolist()[-1] == count
+    for number, passage in enumerate(passages):
+        own = table[cells[offsets[passage] : offsets[passage + 1]], :7]
+        expected = offsets[passage] + np.flatnonzero((own == own.max(axis=0)).any(axis=1))
+        assert rows[bounds[number] : bounds[number + 1]].tolist() == expected.tolist()

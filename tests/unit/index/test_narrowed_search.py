@@ -11,6 +11,7 @@ from fabricated_vectors import encoded, make_snapshot
 from drdecr.encoder.types import Encoded
 from drdecr.errors import ModelError, ModelMismatchError, UsageError
 from drdecr.index import EXACT, SearchParams, Snapshot, StageTimes
+from drdecr.index.score import estimated_relevance, query_lanes, relevance
 
 NARROW = SearchParams(nprobe=8, candidates=60)
 
@@ -64,6 +65,19 @@ def test_narrowed_search_gives_exact_scores(snapshot: Snapshot, sentence_dim: in
         scores = {hit.id: hit.score for hit in truth}
         assert [scores[hit.id] for hit in found] == [hit.score for hit in found]
         assert found == sorted(found, key=lambda hit: (-hit.score, hit.position))
+
+
+def test_estimates_come_close_to_the_exact_score_and_never_above_it(snapshot: Snapshot, sentence_dim: int) -> None:
+    (segment,) = snapshot.segments
+    queries = clustered(5, 100, 8, sentence_dim)
+    for number in range(5):
+        sentence = None if queries.sentences is None else queries.sentences[number]
+        query = query_lanes(queries.tokens_of(number), sentence, 0.5)
+        exact, windows = relevance(segment, query, np.arange(1500))
+        short = exact - estimated_relevance(segment, query, windows)
+        assert short.min() >= -1e-5
+        best = np.argsort(-exact)[:50]
+        assert short[best].mean() < 0.25 * exact.std()
 
 
 def test_search_returns_k_hits_however_few_lists_it_visits(snapshot: Snapshot, sentence_dim: int) -> None:

@@ -226,5 +226,5 @@ def test_damaged_postings_cannot_leave_the_scratch_memory(path: Path, encoder: W
     with Snapshot.open(path) as snapshot:
         finder = CandidateFinder(snapshot.segments[0])
         query = query_lanes(encoder.encode(["keyboard mail"], "query").vectors, None, 0.0)
-        knobs = Knobs(nprobe=1, candidates=1, exact=False)
+        knobs = Knobs(nprobe=1, candidates=1, finalists=1, exact=False)
         assert set(finder.find(query, knobs, 1).tolist()) <= {0, 1, 2}
