@@ -113,17 +113,37 @@ def rollback_command(snapshot: Path, to: int | None, keep: int, as_json: bool) -
 @click.command(name="compact")
 @click.argument("snapshot", type=AnyPath)
 @click.option("--retrain", is_flag=True, help="Train the quantiser anew on all passages, without encoding them.")
+@click.option("--student", type=AnyPath, help="With --retrain: encode the texts again; fewer bits than 16 need it.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the encoder; the default is its own.")
 @click.option("--bits", type=click.Choice([str(bits) for bits in BITS]), help="With --retrain: bits a dimension.")
 @click.option("--keep", type=click.IntRange(min=0), default=0, show_default=True, help="Earlier generations to keep.")
 @json_option
-def compact_command(snapshot: Path, retrain: bool, bits: str | None, keep: int, as_json: bool) -> None:
+def compact_command(
+    snapshot: Path,
+    retrain: bool,
+    student: Path | None,
+    threads: int | None,
+    bits: str | None,
+    keep: int,
+    as_json: bool,
+) -> None:
     """Write a snapshot anew with fewer segments and no deleted passages, and remove files that nothing needs.
 
     Example: drdecr index compact snapshot
     """
+    encoder = None
+    if student is not None:
+        from drdecr.encoder.load import load_encoder
+
+        encoder = load_encoder(student, threads=threads)
     with BarProgress() as progress:
         report = compact(
-            snapshot, retrain=retrain, bits=None if bits is None else int(bits), keep=keep, progress=progress
+            snapshot,
+            retrain=retrain,
+            bits=None if bits is None else int(bits),
+            encoder=encoder,
+            keep=keep,
+            progress=progress,
         )
     print_change(report, "compacted", as_json)
 

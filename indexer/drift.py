@@ -18,6 +18,7 @@ _DRIFTED, _GROWN = 0.3, 2.5
 # Centroids lie nearer to the tokens that they were trained on than to any others; with few tokens, much nearer.
 _TELLING_TOKENS = 10_000
 _MANY_SEGMENTS, _MUCH_DELETED = 8, 0.2
+_LOSSLESS_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,10 @@ def advise(manifest: Manifest) -> str:
         why = f"tokens lie {found.drift or 0:.0%} farther from their centroids" if drifted else ""
         why += " and " if drifted and grown else ""
         why += f"there are {found.growth:.1f} times as many as these were trained for" if grown else ""
-        return f"`drdecr index compact --retrain`, or a new build: {why}"
+        # What was rounded once is only rounded a second time, unless its text is encoded again.
+        lossy = any(quantizer.codec.bits < _LOSSLESS_BITS for quantizer in manifest.quantizers)
+        command = "compact --retrain --student STUDENT" if lossy else "compact --retrain"
+        return f"`drdecr index {command}`, or a new build: {why}"
     deleted = manifest.deleted / max(manifest.passages, 1)
     if len(manifest.segments) > max(_MANY_SEGMENTS, len(manifest.quantizers)) or deleted > _MUCH_DELETED:
         return f"`drdecr index compact`: {len(manifest.segments)} segments, {deleted:.0%} of the passages deleted"

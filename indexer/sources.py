@@ -1,4 +1,4 @@
-"""Where a snapshot's passages and their vectors come from: a student that encodes a file, or a file of vectors."""
+"""Where a snapshot's passages and their vectors come from: a student that encodes, a file of vectors, or segments."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from drdecr.corpus import Passage, SkippedLines, read_passages
 from drdecr.encoder.types import Encoded, Encoder, EncoderSpec
 from drdecr.encoder.windows import Windowed, encode_windows
+from drdecr.errors import UsageError
 from drdecr.index.passages import PassageWriter
 from drdecr.index.reduction import WHOLE, Reduction
 from drdecr.index.segment import Segment
@@ -82,11 +83,7 @@ class EncodedFile:
         advance(len(batch))
 
     def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Windowed]:
-        for start in range(0, writer.count, _CHUNK_PASSAGES):
-            texts = [passage.content for passage in writer.read(start, start + _CHUNK_PASSAGES)]
-            for low, high in chunks_of(list(map(len, texts)), CHUNK_CHARACTERS):
-                encoded = encode_windows(self._encoder, texts[low:high], progress=advance)
-                yield reduce_passages(encoded, self.reduction)
+        return _encoded(self._encoder, self.reduction, writer, advance)
 
 
 class VectorSource:
@@ -140,6 +137,41 @@ class StoredSource:
                 for low, high in chunks_of(segment.lengths_of(positions).tolist(), _CHUNK_TOKENS):
                     yield stored_vectors(segment, positions[low:high])
                     advance(high - low)
+
+
+class EncodedAgain(StoredSource):
+    """Passages that segments hold already, and the student that encodes their texts once more."""
+
+    doing = "Encoding"
+
+    def __init__(self, encoder: Encoder, parts: Sequence[Part], reduction: Reduction) -> None:
+        super().__init__(encoder.spec, parts, reduction)
+        self._encoder = encoder
+
+    def store_passages(self, writer: PassageWriter, advance: Advance) -> None:
+        """Write all passages. Raises: UsageError for one that has vectors and no text."""
+        for segment, kept in self._parts:
+            for positions in _chunks(kept, _READ_PASSAGES):
+                passages = segment.store.read(positions.tolist())
+                for passage, tokens in zip(passages, segment.lengths_of(positions).tolist(), strict=True):
+                    if tokens and not passage.content:
+                        raise UsageError(
+                            f"passage {passage.id!r} came as vectors, without a text that a student could encode; "
+                            "retrain without --student"
+                        )
+                writer.add(passages)
+                advance(len(positions))
+
+    def encoded(self, writer: PassageWriter, advance: Advance) -> Iterator[Windowed]:
+        return _encoded(self._encoder, self.reduction, writer, advance)
+
+
+def _encoded(encoder: Encoder, reduction: Reduction, writer: PassageWriter, advance: Advance) -> Iterator[Windowed]:
+    """Yield the vectors of the passages that a writer holds, in parts."""
+    for start in range(0, writer.count, _CHUNK_PASSAGES):
+        texts = [passage.content for passage in writer.read(start, start + _CHUNK_PASSAGES)]
+        for low, high in chunks_of(list(map(len, texts)), CHUNK_CHARACTERS):
+            yield reduce_passages(encode_windows(encoder, texts[low:high], progress=advance), reduction)
 
 
 def chunks_of(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:

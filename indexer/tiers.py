@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
+from drdecr.encoder.types import Encoder
 from drdecr.errors import SnapshotCorruptError
 from drdecr.index.manifest import SegmentRecord
 from drdecr.index.quantizer import Quantizer
@@ -19,7 +20,7 @@ from indexer.parts import living
 from indexer.progress import Progress
 from indexer.segment_writer import Part
 from indexer.segments import NewQuantizer, copy_segment, write_segment
-from indexer.sources import StoredSource
+from indexer.sources import EncodedAgain, Source, StoredSource
 
 OUTGROWN = 2
 """So many times the tokens that a quantiser was trained for are too many for it."""
@@ -48,14 +49,22 @@ def merge_newest(draft: Draft, progress: Progress) -> None:
             draft.segments[start:] = [copy_segment(draft.root, draft.new_segment(), parts, shared, progress)]
 
 
-def retrained(draft: Draft, parts: Sequence[Part], bits: int, progress: Progress) -> SegmentRecord:
+def retrained(
+    draft: Draft, parts: Sequence[Part], bits: int, progress: Progress, encoder: Encoder | None = None
+) -> SegmentRecord:
     """Write the kept passages of segments into a new one, with a quantiser of its own, trained on them.
 
-    Vectors are decoded and coded again: nothing changes at 16 bits; at 4 bits each time costs .3 to .9 points of
-    Recall@10 (benchmarks/index_change.py), where a quantiser that was outgrown eightfold costs 5 and more.
+    An `encoder` encodes their texts again, as a new build would. Without one, vectors are decoded and coded again:
+    nothing changes at 16 bits; at 4 bits each time costs .3 to .9 points of Recall@10 (benchmarks/index_change.py),
+    where a quantiser that was outgrown eightfold costs 5 and more.
     """
     new = NewQuantizer(draft.new_quantizer(), bits)
-    source = StoredSource(draft.manifest.student.spec, parts, draft.manifest.reduction)
+    reduction = draft.manifest.reduction
+    source: Source = (
+        StoredSource(draft.manifest.student.spec, parts, reduction)
+        if encoder is None
+        else EncodedAgain(encoder, parts, reduction)
+    )
     written = write_segment(draft.root, draft.new_segment(), source, lambda _: new, progress)
     draft.quantizers.append(written.quantizer)
     return written.record

@@ -83,6 +83,7 @@ def test_compacted_snapshot_is_reported(snapshot: Path) -> None:
     add()
     assert "compacted; 9 passages in 1 segments, generation 3" in run("compact", "snap").output
     assert json.loads(run("compact", "snap", "--retrain", "--json").output)["generation"] == 4
+    assert json.loads(run("compact", "snap", "--retrain", "--student", "any", "--json").output)["generation"] == 5
     with Snapshot.open(snapshot, verify=True) as opened:
         assert len(opened) == 9
 
@@ -105,6 +106,7 @@ def test_snapshots_are_merged(snapshot: Path) -> None:
     [
         ["merge", "all", "snap"],
         ["compact", "snap", "--bits", "16"],
+        ["compact", "snap", "--student", "student"],
         ["add", "snap"],
         ["add", "snap", "--student", "student"],
         ["add", "snap", "--passages", "passages.jsonl"],

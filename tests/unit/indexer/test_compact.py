@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 from changing import ENCODER, exact_hits, passage_file, texts_of
+from fabricated_vectors import WordEncoder, encoded, save_vectors
 
-from drdecr.errors import SnapshotCorruptError, SnapshotError, UsageError
+from drdecr.errors import ModelMismatchError, SnapshotCorruptError, SnapshotError, UsageError
 from drdecr.index import EXACT, Snapshot
-from drdecr.index.manifest import read_manifest
-from indexer.build import build
+from drdecr.index.manifest import read_manifest, write_manifest
+from indexer.build import build, build_from_vectors
 from indexer.change import add, delete, rollback
 from indexer.compact import compact
 
@@ -101,6 +103,53 @@ def test_quantiser_is_trained_anew_on_demand(snapshot: Path) -> None:
     assert exact_hits(snapshot, QUERIES) == hits
     assert texts(snapshot) == stored
     assert [path.name for path in (snapshot / "quantizers").iterdir()] == [Path(quantizer.directory).name]
+
+
+def test_texts_encoded_again_give_what_a_new_build_gives(tmp_path: Path) -> None:
+    """At 4 bits; what is only decoded and coded again has lost more than that."""
+    texts = {f"q{i}": " ".join(f"word{(i * step) % 97}" for step in range(1, 9)) for i in range(300)}
+    first, rest = dict(list(texts.items())[:30]), dict(list(texts.items())[30:])
+    path, again, fresh = tmp_path / "grown", tmp_path / "again", tmp_path / "fresh"
+    build(ENCODER, passage_file(tmp_path / "a.jsonl", first), path, bits=4)
+    add(path, ENCODER, passage_file(tmp_path / "b.jsonl", rest))
+    shutil.copytree(path, again)
+    build(ENCODER, passage_file(tmp_path / "all.jsonl", texts), fresh, bits=4)
+    compact(path, retrain=True)
+    assert compact(again, retrain=True, encoder=ENCODER).segments == 1
+    assert exact_hits(again, QUERIES) == exact_hits(fresh, QUERIES) != exact_hits(path, QUERIES)
+    assert read_manifest(again).quantizers[0].codec.bits == 4
+
+
+def test_more_bits_come_with_encoding_again(snapshot: Path) -> None:
+    compact(snapshot, retrain=True, bits=2)
+    rough, stored = exact_hits(snapshot, QUERIES), texts(snapshot)
+    compact(snapshot, retrain=True, bits=16, encoder=ENCODER)
+    found = exact_hits(snapshot, QUERIES)
+    assert found != rough
+    # A text of the query's one word is found with a score of 1 and the sentence vector's half.
+    assert found[QUERIES.index("all")][0][1] <= 1.5
+    assert texts(snapshot) == stored
+
+
+def test_only_the_student_of_the_snapshot_encodes_again(snapshot: Path) -> None:
+    with pytest.raises(ModelMismatchError):
+        compact(snapshot, retrain=True, encoder=WordEncoder(16, 8, name="another"))
+    with pytest.raises(UsageError, match="--student goes with --retrain"):
+        compact(snapshot, encoder=ENCODER)
+
+
+def test_vectors_without_texts_are_never_encoded_again(tmp_path: Path) -> None:
+    path = tmp_path / "snapshot"
+    save_vectors(tmp_path / "v.npz", encoded([3, 4], 16, 8))
+    build_from_vectors(tmp_path / "v.npz", path)
+    before = read_manifest(path)
+    manifest = before.model_copy(
+        update={"student": before.student.model_copy(update={"fingerprint": ENCODER.spec.fingerprint})}
+    )
+    write_manifest(path, manifest)
+    with pytest.raises(UsageError, match="came as vectors, without a text"):
+        compact(path, retrain=True, encoder=WordEncoder(16, 8))
+    assert read_manifest(path) == manifest
 
 
 def test_unknown_bits_are_refused(snapshot: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from changing import ENCODER, passage_file, texts_of
 
+from drdecr.index.codec import record_of
 from drdecr.index.manifest import read_manifest
 from indexer.build import build
 from indexer.change import add, delete, rollback
@@ -119,5 +120,8 @@ def test_training_anew_is_advised_where_other_words_are_added(snapshot: Path) ->
     only_new = drifted.model_copy(update={"segments": [second]})
     assert drift_of(only_new).drift == pytest.approx(2, abs=0.01)
     assert advise(only_new).startswith("`drdecr index compact --retrain`, or a new build: tokens lie 200% farther")
+    lossy = trained.model_copy(update={"codec": record_of(4, 16, unit=True)})
+    rounded = only_new.model_copy(update={"quantizers": [lossy]})
+    assert advise(rounded).startswith("`drdecr index compact --retrain --student STUDENT`, or a new build")
     small = manifest.model_copy(update={"quantizers": [quantizer.model_copy(update={"tokens": 3})]})
     assert "6.0 times as many as these were trained for" in advise(small)
