@@ -3,7 +3,7 @@
 They read a segment's memory-mapped arrays in place. Nothing here allocates more than a few lanes.
 numba looks only at this file's text when it decides whether a cached kernel is still good, so it names the text of
 the intrinsics that it compiles in: a test says what belongs here after a change to those.
-Intrinsics: d57077b111144540
+Intrinsics: 71c25e02064ab98b
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from drdecr.compiled import compiled
+from drdecr.index.byte_tiles import byte_tile, fold_rows
 from drdecr.index.lanes import (
     LANES,
     TILE_REGISTERS,
@@ -46,6 +47,44 @@ def lane_products(rows: Any, queries: Any, lanes: Any, out: Any, column: int) ->
             out_stride,
             lanes,
         )
+
+
+@compiled
+def byte_lane_products(
+    rows: Any, corrections: Any, scales: Any, queries: Any, lane_scales: Any, lanes: Any, out: Any, column: int
+) -> None:
+    """Write rows x lanes dot products of rounded vectors into columns [column, column + lanes) of `out`.
+
+    Shapes: rows (n, dim) int8, queries (dim / 4, lanes, 4) uint8, corrections (n,) int32 which the sums are too large
+    by, scales (n,) and lane_scales (lanes,) float32: what a unit is worth; out (n, width) float32.
+    """
+    step = TILE_REGISTERS // len(lanes)
+    sums = np.empty((step, len(lanes) * LANES), np.int32)
+    for row in range(0, len(rows), step):
+        byte_tile(
+            rows.ctypes.data + row * rows.shape[1],
+            rows.shape[1],
+            len(rows) - row,
+            queries.ctypes.data,
+            len(queries),
+            sums.ctypes.data,
+            lanes,
+        )
+        for own in range(min(step, len(rows) - row)):
+            for lane in range(len(lane_scales)):
+                units = np.float32(sums[own, lane] - corrections[row + own])
+                out[row + own, column + lane] = units * (scales[row + own] * lane_scales[lane])
+
+
+@compiled
+def scale_products(scales: Any, lane_scales: Any, out: Any, column: int) -> None:
+    """Give the dot products of rounded vectors in columns [column, column + lanes) of `out` their units.
+
+    Shapes: as `byte_lane_products`.
+    """
+    for row in range(len(scales)):
+        for lane in range(len(lane_scales)):
+            out[row, column + lane] *= scales[row] * lane_scales[lane]
 
 
 @compiled
@@ -182,11 +221,8 @@ def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, steps: A
             soon = cells.ctypes.data + offsets[passages[i + 2]] * cells.itemsize
             prefetch(soon)
             prefetch(soon + _CACHE_LINE)
-        best[:] = 0
-        for row in range(offsets[passages[i]], offsets[passages[i] + 1]):
-            cell = cells[row]
-            for lane in range(width):
-                best[lane] = max(best[lane], table[cell, lane])
+        first = offsets[passages[i]]
+        fold_rows(cells, first, offsets[passages[i] + 1] - first, table, best)
         total = np.float32(0)
         for lane in range(tokens):
             total += np.float32(best[lane]) * steps[lane]
@@ -210,11 +246,8 @@ def best_rows(passages: Any, offsets: Any, cells: Any, table: Any, tokens: int, 
             soon = cells.ctypes.data + offsets[passages[i + 2]] * cells.itemsize
             prefetch(soon)
             prefetch(soon + _CACHE_LINE)
-        best[:] = 0
-        for row in range(offsets[passages[i]], offsets[passages[i] + 1]):
-            cell = cells[row]
-            for lane in range(width):
-                best[lane] = max(best[lane], table[cell, lane])
+        first = offsets[passages[i]]
+        fold_rows(cells, first, offsets[passages[i] + 1] - first, table, best)
         for row in range(offsets[passages[i]], offsets[passages[i] + 1]):
             cell = cells[row]
             found = np.uint8(0)

@@ -7,6 +7,7 @@ it, and what FAISS decodes from a centroid and a code is what our kernels decode
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.errors import SnapshotCorruptError
+from drdecr.index.byte_products import RoundedRows, round_rows
 from drdecr.index.codec import Codec, codec_of, stored_dim
 from drdecr.index.faiss_install import load_faiss
 from drdecr.index.manifest import QuantizerRecord
@@ -47,6 +49,11 @@ class Quantizer:
             raise SnapshotCorruptError(f"{path} holds {found}, the manifest says {expected}")
         self.record = record
         self.codec: Codec = codec_of(record.codec, self.ivf, self.centroids)
+
+    @cached_property
+    def rounded_centroids(self) -> RoundedRows:
+        """The centroids in whole numbers, which candidates are chosen by."""
+        return round_rows(self.centroids)
 
     @property
     def lists(self) -> int:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from drdecr.index.kernels import add_maxsim, best_rows, lane_products, narrow_table
-from drdecr.index.lanes import LANES, MAX_LANES
+from drdecr.index.byte_products import rounded_products
+from drdecr.index.kernels import add_maxsim, best_rows, narrow_table
+from drdecr.index.lane_blocks import LaneBlock, lane_blocks, products
 from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import Segment
 
@@ -17,15 +18,6 @@ from drdecr.index.segment import Segment
 _BLOCK_TOKENS = 512
 _KEPT_TOKENS = 4096
 _scratch = threading.local()
-
-
-@dataclass(frozen=True, slots=True)
-class LaneBlock:
-    """Up to 32 query vectors as columns: vectors (dim, lanes) float32; only `used` of the lanes are real."""
-
-    vectors: NDArray[np.float32]
-    lanes: tuple[int, ...]
-    used: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +45,9 @@ class QueryLanes:
         return self._blocks[id(quantizer)]
 
     def table(self, quantizer: Quantizer) -> NDArray[np.float32]:
-        """Return the dot products of all centroids with all lanes, (lists, lanes)."""
+        """Return the dot products of all centroids with all lanes, (lists, lanes), rounded (see `byte_products`)."""
         if id(quantizer) not in self._tables:
-            self._tables[id(quantizer)] = products(quantizer.centroids, self.blocks(quantizer))
+            self._tables[id(quantizer)] = rounded_products(quantizer.rounded_centroids, self.blocks(quantizer))
         return self._tables[id(quantizer)]
 
     def narrow_table(self, quantizer: Quantizer) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -73,28 +65,6 @@ def query_lanes(
 ) -> QueryLanes:
     """Lay a query out. Shapes: tokens (n, dim), sentence (sentence_dim,) or None."""
     return QueryLanes(tokens, sentence, sentence_weight * len(tokens))
-
-
-def lane_blocks(vectors: NDArray[np.float32]) -> list[LaneBlock]:
-    """Split vectors (n, dim) into blocks of at most 32 lanes, the last one padded with zeros to whole registers."""
-    blocks = []
-    for start in range(0, len(vectors), MAX_LANES):
-        part = vectors[start : start + MAX_LANES]
-        registers = -(-len(part) // LANES)
-        padded = np.zeros((vectors.shape[1], registers * LANES), np.float32)
-        padded[:, : len(part)] = part.T
-        blocks.append(LaneBlock(padded, (0,) * registers, len(part)))
-    return blocks
-
-
-def products(rows: NDArray[np.float32], blocks: list[LaneBlock]) -> NDArray[np.float32]:
-    """Return the dot products of rows (n, dim) with all lanes, (n, lanes)."""
-    out = np.empty((len(rows), sum(block.vectors.shape[1] for block in blocks)), np.float32)
-    column = 0
-    for block in blocks:
-        lane_products(rows, block.vectors, block.lanes, out, column)
-        column += block.vectors.shape[1]
-    return out
 
 
 def relevance(

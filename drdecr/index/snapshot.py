@@ -19,10 +19,11 @@ from drdecr.index.candidates import CandidateFinder, decide_knobs
 from drdecr.index.compatibility import require_student, require_vectors
 from drdecr.index.filter_masks import FilterMasks
 from drdecr.index.filters import Filter
+from drdecr.index.lane_blocks import lane_blocks, products
 from drdecr.index.lanes import LANES, MAX_REGISTERS
 from drdecr.index.manifest import FileRecord, Manifest, read_manifest, record_file
 from drdecr.index.quantizer import Quantizer
-from drdecr.index.score import QueryLanes, lane_blocks, products, query_lanes, relevance
+from drdecr.index.score import QueryLanes, query_lanes, relevance
 from drdecr.index.segment import Segment
 from drdecr.index.tuning import read_tuning
 

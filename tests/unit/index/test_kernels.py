@@ -15,8 +15,8 @@ import pytest
 import drdecr.index
 from drdecr.index.decoders import decode_halves, decode_scalars
 from drdecr.index.kernels import best_lists, best_rows, narrow_table, score_by_cells, visit_lists
+from drdecr.index.lane_blocks import lane_blocks, products
 from drdecr.index.lanes import LANES
-from drdecr.index.score import lane_blocks, products
 
 
 @pytest.mark.parametrize("dim", [1, 7, 8, 19])
@@ -81,7 +81,7 @@ def test_a_visit_that_meets_every_passage_stays_inside_its_memory() -> None:
 _PRODUCTS = """
 import sys
 import numpy as np
-from drdecr.index.score import lane_blocks, products
+from drdecr.index.lane_blocks import lane_blocks, products
 rng = np.random.default_rng(0)
 rows, queries = rng.standard_normal((40, 100), dtype=np.float32), rng.standard_normal((21, 100), dtype=np.float32)
 sys.stdout.buffer.write(np.ascontiguousarray(products(rows, lane_blocks(queries))[:, :21]).tobytes())
@@ -102,7 +102,7 @@ def test_products_are_bit_equal_on_a_cpu_with_narrower_registers(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("kernels", "intrinsics"), [("kernels", ["lanes"]), ("decoders", ["halves", "lanes", "sixteens"])]
+    ("kernels", "intrinsics"), [("kernels", ["byte_tiles", "lanes"]), ("decoders", ["halves", "lanes", "sixteens"])]
 )
 def test_kernels_name_the_intrinsics_that_they_were_compiled_with(kernels: str, intrinsics: list[str]) -> None:
     directory = Path(drdecr.index.__file__).parent
@@ -161,6 +161,17 @@ def test_scores_from_a_byte_table_lie_within_its_rounding(spread: float) -> None
     for found, passage in zip(scores, passages, strict=True):
         own = table[cells[offsets[passage] : offsets[passage + 1]], :11]
         assert found == pytest.approx(float((own.max(axis=0) - lows).sum()), abs=float(steps[:11].sum()) + 1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.uint32])
+@pytest.mark.parametrize("width", [8, 16, 24, 32, 40, 64])
+def test_maxima_of_table_rows_of_any_width(width: int, kind: type) -> None:
+    table = np.random.default_rng(width).integers(0, 256, (50, width)).astype(np.uint8)
+    passages, offsets, cells = _passages_of_cells()
+    steps, scores = np.ones(width, np.float32), np.empty(3, np.float32)
+    score_by_cells(passages, offsets, cells.astype(kind), table, steps, width, scores)
+    expected = [table[cells[offsets[each] : offsets[each + 1]]].max(axis=0).sum() for each in passages]
+    assert scores.tolist() == expected
 
 
 def test_best_rows_are_those_that_some_query_token_scores_best() -> None:

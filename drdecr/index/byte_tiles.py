@@ -1,0 +1,138 @@
+"""Bytes with the query tokens as vector lanes: dot products in exact integers, and maxima of table rows.
+
+A dot product takes four dimensions an instruction, which only CPUs with AVX-512 VNNI have;
+`drdecr.index.byte_products` gets the same integers from floats on others.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from llvmlite import ir
+from numba import njit
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from drdecr.index.lanes import LANES, cpu_has, tile_rows
+
+HAS_BYTE_DOTS = cpu_has("avx512vnni")
+GROUP = 4
+"""Dimensions that one instruction takes of each lane."""
+
+_WORD = ir.IntType(32)
+_WORDS = ir.VectorType(_WORD, LANES)
+_WORD_BYTES = 4
+
+
+@intrinsic
+def byte_tile(
+    typingctx: Any, rows: Any, stride: Any, rows_left: Any, queries: Any, groups: Any, out: Any, lanes: Any
+) -> Any:
+    """Write the dot products of a tile's rows (int8) with all lanes (uint8) to `out`, (tile rows, lanes) int32.
+
+    All arguments but `lanes` are int64: addresses, the bytes between rows, the rows that are left (the last one is
+    repeated), and the groups of dimensions. Queries are laid out as (groups, lanes, dimensions of a group).
+    """
+    registers = len(lanes)
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        base, stride_, left, queries_, groups_, out_, _ = args
+        intp = base.type
+        count = tile_rows(registers)
+        last = builder.sub(left, ir.Constant(intp, 1))
+        addresses = []
+        for row in range(count):
+            wanted = ir.Constant(intp, row)
+            index = builder.select(builder.icmp_signed("<", wanted, last), wanted, last)
+            addresses.append(builder.add(base, builder.mul(index, stride_)))
+        sums = [[cgutils.alloca_once(builder, _WORDS) for _ in range(registers)] for _ in addresses]
+        for cell in itertools.chain.from_iterable(sums):
+            builder.store(ir.Constant(_WORDS, [0] * LANES), cell)
+        dot = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_WORDS, [_WORDS] * 3), "llvm.x86.avx512.vpdpbusd.512"
+        )
+        undefined = ir.Constant(_WORDS, ir.Undefined)
+        first = ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES)
+
+        def load(address: Any, kind: Any) -> Any:
+            return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
+
+        with cgutils.for_range(builder, groups_, intp=intp) as loop:
+            at = builder.mul(loop.index, ir.Constant(intp, GROUP))
+            lane_base = builder.add(queries_, builder.mul(at, ir.Constant(intp, registers * LANES)))
+            own = [
+                load(builder.add(lane_base, ir.Constant(intp, register * LANES * _WORD_BYTES)), _WORDS)
+                for register in range(registers)
+            ]
+            for address, tile_row in zip(addresses, sums, strict=True):
+                four = builder.insert_element(undefined, load(builder.add(address, at), _WORD), ir.Constant(_WORD, 0))
+                spread = builder.shuffle_vector(four, undefined, first)
+                for cell, lane in zip(tile_row, own, strict=True):
+                    builder.store(builder.call(dot, [builder.load(cell), lane, spread]), cell)
+        for number, tile_row in enumerate(sums):
+            for register, cell in enumerate(tile_row):
+                place = ir.Constant(intp, (number * registers + register) * LANES * _WORD_BYTES)
+                target = builder.inttoptr(builder.add(out_, place), _WORDS.as_pointer())
+                builder.store(builder.load(cell), target, align=1)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6, lanes), emit
+
+
+def _fold(cell_bits: int, width: int) -> Any:
+    octets = ir.VectorType(ir.IntType(8), width)
+
+    def fold(typingctx: Any, cells: Any, count: Any, table: Any, stride: Any, best: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            cells_, count_, table_, stride_, best_ = args
+            intp = cells_.type
+            highest = cgutils.alloca_once(builder, octets)
+            builder.store(ir.Constant(octets, [0] * width), highest)
+
+            def load(address: Any, kind: Any) -> Any:
+                return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
+
+            with cgutils.for_range(builder, count_, intp=intp) as loop:
+                at = builder.add(cells_, builder.mul(loop.index, ir.Constant(intp, cell_bits // 8)))
+                number = builder.zext(load(at, ir.IntType(cell_bits)), intp)
+                found = load(builder.add(table_, builder.mul(number, stride_)), octets)
+                high = builder.load(highest)
+                builder.store(builder.select(builder.icmp_unsigned(">", found, high), found, high), highest)
+            builder.store(builder.load(highest), builder.inttoptr(best_, octets.as_pointer()), align=1)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 5), emit
+
+    return intrinsic(fold)
+
+
+_fold_short_8, _fold_short_16, _fold_short_32 = (_fold(16, width) for width in (8, 16, 32))
+_fold_wide_8, _fold_wide_16, _fold_wide_32 = (_fold(32, width) for width in (8, 16, 32))
+
+
+@njit(nogil=True, inline="always")
+def fold_rows(cells: Any, first: Any, count: Any, table: Any, best: Any) -> None:
+    """Set `best` (width,) uint8 to the maxima of the rows of `table` (lists, width) uint8 that some cells name.
+
+    Those are `count` of `cells` (n,), uint16 or uint32, from the `first` on; width is a multiple of eight.
+    """
+    width = table.shape[1]
+    source = cells.ctypes.data + first * cells.itemsize
+    at = 0
+    while at < width:
+        place, target, left = table.ctypes.data + at, best.ctypes.data + at, width - at
+        if cells.itemsize == 2:
+            if left >= 32:
+                _fold_short_32(source, count, place, width, target)
+            elif left >= 16:
+                _fold_short_16(source, count, place, width, target)
+            else:
+                _fold_short_8(source, count, place, width, target)
+        elif left >= 32:
+            _fold_wide_32(source, count, place, width, target)
+        elif left >= 16:
+            _fold_wide_16(source, count, place, width, target)
+        else:
+            _fold_wide_8(source, count, place, width, target)
+        at += 32 if left >= 32 else 16 if left >= 16 else 8
