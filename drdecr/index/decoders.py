@@ -2,7 +2,7 @@
 
 They read a segment's memory-mapped codes in place. As in `drdecr.index.kernels`, this file names the text of the
 intrinsics that it compiles in.
-Intrinsics: 87cf7a2c4614163f
+Intrinsics: 4320322e0887f681
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 They read a segment's memory-mapped arrays in place. Nothing here allocates more than a few lanes.
 numba looks only at this file's text when it decides whether a cached kernel is still good, so it names the text of
 the intrinsics that it compiles in: a test says what belongs here after a change to those.
-Intrinsics: 71c25e02064ab98b
+Intrinsics: 7d4cd141e940c140
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def byte_lane_products(
     Shapes: rows (n, dim) int8, queries (dim / 4, lanes, 4) uint8, corrections (n,) int32 which the sums are too large
     by, scales (n,) and lane_scales (lanes,) float32: what a unit is worth; out (n, width) float32.
     """
-    step = TILE_REGISTERS // len(lanes)
-    sums = np.empty((step, len(lanes) * LANES), np.int32)
+    step, width = TILE_REGISTERS // len(lanes), len(lanes) * LANES
+    sums = np.empty((step, width), np.int32)
     for row in range(0, len(rows), step):
         byte_tile(
             rows.ctypes.data + row * rows.shape[1],
@@ -71,9 +71,10 @@ def byte_lane_products(
             lanes,
         )
         for own in range(min(step, len(rows) - row)):
-            for lane in range(len(lane_scales)):
-                units = np.float32(sums[own, lane] - corrections[row + own])
-                out[row + own, column + lane] = units * (scales[row + own] * lane_scales[lane])
+            scale, correction = scales[row + own], corrections[row + own]
+            part = out[row + own, column : column + width]
+            for lane in range(len(part)):
+                part[lane] = np.float32(sums[own, lane] - correction) * (scale * lane_scales[lane])
 
 
 @compiled
@@ -83,8 +84,10 @@ def scale_products(scales: Any, lane_scales: Any, out: Any, column: int) -> None
     Shapes: as `byte_lane_products`.
     """
     for row in range(len(scales)):
-        for lane in range(len(lane_scales)):
-            out[row, column + lane] *= scales[row] * lane_scales[lane]
+        scale = scales[row]
+        part = out[row, column : column + len(lane_scales)]
+        for lane in range(len(part)):
+            part[lane] *= scale * lane_scales[lane]
 
 
 @compiled

@@ -67,17 +67,32 @@ def _tile_sums(builder: Any, rows: list[Any], queries: Any, dim: Any, registers:
     with cgutils.for_range(builder, dim, intp=intp) as loop:
         at = builder.mul(loop.index, ir.Constant(intp, _FLOAT_BYTES))
         lane_base = builder.add(queries, builder.mul(at, ir.Constant(intp, registers * LANES)))
-        offsets = (ir.Constant(intp, register * LANES * _FLOAT_BYTES) for register in range(registers))
-        lanes = [
-            builder.load(_pointer(builder, builder.add(lane_base, offset), _FLOATS), align=_FLOAT_BYTES)
-            for offset in offsets
-        ]
-        for address, row in zip(rows, sums, strict=True):
+
+        def lane_of(register: int) -> Any:
+            offset = ir.Constant(intp, register * LANES * _FLOAT_BYTES)
+            return builder.load(_pointer(builder, builder.add(lane_base, offset), _FLOATS), align=_FLOAT_BYTES)
+
+        def spread_of(address: Any) -> Any:
             value = builder.load(_pointer(builder, builder.add(address, at), ir.FloatType()), align=_FLOAT_BYTES)
             single = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-            spread_value = builder.shuffle_vector(single, undefined, spread)
-            for cell, lane in zip(row, lanes, strict=True):
-                builder.store(builder.call(fma, [spread_value, lane, builder.load(cell)]), cell)
+            return builder.shuffle_vector(single, undefined, spread)
+
+        def add(cell: Any, spread_value: Any, lane: Any) -> None:
+            builder.store(builder.call(fma, [spread_value, lane, builder.load(cell)]), cell)
+
+        # The fewer of both stay in registers while the others pass by.
+        if len(rows) < registers:
+            spread_values = [spread_of(address) for address in rows]
+            for register in range(registers):
+                lane = lane_of(register)
+                for row, spread_value in zip(sums, spread_values, strict=True):
+                    add(row[register], spread_value, lane)
+        else:
+            lanes = [lane_of(register) for register in range(registers)]
+            for row, address in zip(sums, rows, strict=True):
+                spread_value = spread_of(address)
+                for cell, lane in zip(row, lanes, strict=True):
+                    add(cell, spread_value, lane)
     return [[builder.load(cell) for cell in row] for row in sums]
 
 
