@@ -154,7 +154,7 @@ def build(vectors: Path, passages: int, segments: int, bits: int, work: Path) ->
         write_manifest(
             partial,
             Manifest(
-                format_version=format_of(WHOLE),
+                format_version=format_of(WHOLE, student.closeness),
                 written_by=f"drdecr {__version__}",
                 student=student,
                 quantizers=[quantizer],

@@ -100,7 +100,7 @@ def _build(
             partial, FIRST_SEGMENT, source, lambda _: NewQuantizer(FIRST_QUANTIZER, bits), progress
         )
         manifest = Manifest(
-            format_version=format_of(source.reduction),
+            format_version=format_of(source.reduction, source.spec.closeness),
             written_by=f"drdecr {__version__}",
             student=StudentRecord.of(source.spec),
             reduction=source.reduction,

@@ -104,7 +104,7 @@ class Draft:
         used = {segment.quantizer for segment in segments}
         return self.manifest.model_copy(
             update={
-                "format_version": format_of(self.manifest.reduction),
+                "format_version": format_of(self.manifest.reduction, self.manifest.student.closeness),
                 "written_by": f"drdecr {__version__}",
                 "quantizers": [quantizer for quantizer in self.quantizers if quantizer.directory in used],
                 "segments": segments,

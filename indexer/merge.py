@@ -138,7 +138,7 @@ def _write(root: Path, first: Snapshot, parts: Sequence[Part], progress: Progres
         segments.append(copy_segment(root, directory, group, quantizer, progress))
         quantizers.append(quantizer)
     manifest = Manifest(
-        format_version=format_of(first.manifest.reduction),
+        format_version=format_of(first.manifest.reduction, first.manifest.student.closeness),
         written_by=f"drdecr {__version__}",
         student=first.manifest.student,
         reduction=first.manifest.reduction,

@@ -218,7 +218,9 @@ class HitBody(BaseModel):
     snippet: SnippetBody | None = None
     metadata: dict[str, Any]
     window: Range | None = Field(
-        default=None, description="What scored a passage that is longer than the student reads: its best window."
+        default=None,
+        description="What scored a passage that is longer than the student reads: its best window. "
+        "Not given where the student scores whole passages by their sentences."
     )
     highlights: list[Range] | None = None
     explanation: Explanation | None = None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.corpus import Passage
-from drdecr.encoder.types import Encoded, Encoder, Kind
+from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
 from drdecr.encoder.windows import Windowed, add_windows
 from drdecr.index.backend import Hit, Reach, StageTimes
 from drdecr.index.backend import SearchParams as IndexParams
@@ -142,23 +142,32 @@ def encode_passages(encoder: StagedEncoder, texts: Sequence[str], deadline: Dead
         deadline.check()
         return encode(encoder, some, "passage", watch)
 
-    return add_windows(encode_in_time(texts), texts, encode_in_time)
+    return add_windows(encode_in_time(texts), texts, encode_in_time, encoder.spec)
 
 
-def maxsim(query: Encoded, passages: Windowed, sentence_weight: float) -> NDArray[np.float32]:
-    """Score each passage against one query by the student's relevance, (passages,); its best window counts."""
-    windows = passages.windows
-    scores = np.zeros(len(windows), dtype=np.float32)
+def relevance(query: Encoded, passages: Windowed, spec: EncoderSpec) -> NDArray[np.float32]:
+    """Score each passage against one query as an index would (see `EncoderSpec`), (passages,)."""
+    windows, firsts = passages.windows, passages.bounds[:-1]
     if not len(query.vectors):
         return np.zeros(len(passages), dtype=np.float32)
+    # A window, or a passage, without tokens scores nothing.
+    best = np.zeros((len(windows), len(query.vectors)), dtype=np.float32)
     for number in range(len(windows)):
         rows = windows.tokens_of(number)
         if len(rows):
-            scores[number] = (query.vectors @ rows.T).max(axis=1).sum()
+            best[number] = (query.vectors @ rows.T).max(axis=1)
+    sentences = np.zeros(len(windows), dtype=np.float32)
     if query.sentences is not None and windows.sentences is not None:
-        scores += sentence_weight * len(query.vectors) * (windows.sentences @ query.sentences[0])
-    best: NDArray[np.float32] = np.maximum.reduceat(scores, passages.bounds[:-1])
-    return best
+        sentences = spec.sentence_weight * len(query.vectors) * (windows.sentences @ query.sentences[0])
+    nearest = best.sum(axis=1)
+    scores: NDArray[np.float32]
+    if spec.closeness:
+        whole = np.maximum.reduceat(best, firsts).sum(axis=1)
+        scores = whole + spec.closeness * np.maximum.reduceat(nearest, firsts)
+        scores += np.maximum.reduceat(sentences, firsts)
+    else:
+        scores = np.maximum.reduceat(nearest + sentences, firsts)
+    return scores
 
 
 def query_warnings(encoder: Encoder, query: Encoded) -> list[Warned]:

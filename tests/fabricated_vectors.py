@@ -19,12 +19,16 @@ from indexer.build import build_from_vectors
 class WordEncoder:
     """Gives each word the same random direction everywhere: equal words match with a score of 1.
 
-    Of a passage it reads the first `limit` words.
+    Of a passage it reads the first `limit` words; with a `closeness` its windows are sentences.
     """
 
-    def __init__(self, dim: int = 16, sentence_dim: int = 0, name: str = "words", limit: int = 512) -> None:
-        fingerprint = hashlib.sha256(f"{name} {dim} {sentence_dim}".encode()).hexdigest()
-        self.spec = EncoderSpec(name, fingerprint, dim, sentence_dim, 0.5 if sentence_dim else 0.0, 32, limit)
+    def __init__(
+        self, dim: int = 16, sentence_dim: int = 0, name: str = "words", limit: int = 512, closeness: float = 0.0
+    ) -> None:
+        told = f"{name} {dim} {sentence_dim}" + (f" {closeness}" if closeness else "")
+        fingerprint = hashlib.sha256(told.encode()).hexdigest()
+        weight = 0.5 if sentence_dim else 0.0
+        self.spec = EncoderSpec(name, fingerprint, dim, sentence_dim, weight, 32, limit, closeness)
         self.calls: list[int] = []
 
     def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:

@@ -90,6 +90,8 @@ def write_vectors(out: Path, texts: Windowed, ids: list[str], spec: EncoderSpec,
         "fingerprint": np.array(spec.fingerprint),
         "sentence_weight": np.array(spec.sentence_weight),
     }
+    if spec.closeness:
+        arrays["closeness"] = np.array(spec.closeness)
     if windows:
         arrays |= {"windows": texts.bounds, "window_offsets": encoded.offsets}
     if encoded.sentences is not None:

@@ -39,6 +39,10 @@ class LengthPrior(BaseModel):
         worth = float(np.clip(worth, -_LARGEST, _LARGEST))
         return np.append(_unit(sentence[:-1]) * np.sqrt(1 - worth**2), worth).astype(np.float32)
 
+    def scaled(self, factor: float) -> LengthPrior:
+        """Return the prior of token scores that count so many times."""
+        return self.model_copy(update={"penalty": self.penalty * factor})
+
     @staticmethod
     def of_query(sentence: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return a query's sentence vector, (sentence_dim,): of length 1 without the last dimension, which is 1."""

@@ -52,7 +52,8 @@ class StudentSettings(BaseModel):
     scored only by `score_frame`: ColBERT checkpoints were trained so. `never_scored` adds ids that count on neither
     side; the skip lists add ids that count on one side. With `query_weights` the student says how much each token of
     a query counts, and the vectors of a query have lengths of mean 1 instead of 1 each. A `length_prior`
-    takes back from long passages what their length alone gives them.
+    takes back from long passages what their length alone gives them. With `closeness` a passage is read sentence by
+    sentence, and what one sentence says counts for more than the same words scattered (see `EncoderSpec`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -74,6 +75,7 @@ class StudentSettings(BaseModel):
     passage_skip: TokenIds = ()
     query_weights: bool = False
     length_prior: LengthPrior | None = None
+    closeness: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     pad_id: NonNegativeInt
     unknown_id: NonNegativeInt | None = None
 
@@ -96,6 +98,8 @@ class StudentSettings(BaseModel):
             sentence_weight=self.sentence_weight,
             query_length=self.query_length,
             passage_length=self.passage_length,
+            closeness=self.closeness,
+            length_prior=self.length_prior,
         )
 
 

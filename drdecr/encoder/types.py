@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from drdecr.encoder.length_prior import LengthPrior
+
 Kind = Literal["query", "passage"]
 Progress = Callable[[int], None]
 """Called with the number of texts finished since the last call."""
@@ -20,6 +22,9 @@ class EncoderSpec:
 
     `sentence_dim` is 0 for a student without sentence vectors. Relevance of a passage to a query of n
     token vectors is MaxSim + `sentence_weight` x n x dot(sentence vectors).
+    With `closeness` above 0 the windows of a passage are its sentences (`drdecr.encoder.sentences`), and relevance is
+    MaxSim over all of them + closeness x the best one's MaxSim + sentence_weight x n x the best one's dot.
+    `length_prior` lies in the last dimension of the sentence vectors.
     `fingerprint` is the SHA-256 (hex) of the student's weights, tokenizer and settings; the same for every
     runtime that serves the student.
     """
@@ -31,6 +36,8 @@ class EncoderSpec:
     sentence_weight: float
     query_length: int
     passage_length: int
+    closeness: float = 0.0
+    length_prior: LengthPrior | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.encoder.batching import concatenate
-from drdecr.encoder.types import Encoded, Encoder, Progress
+from drdecr.encoder.sentences import sentence_starts
+from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Progress
 
 # The share of a window that the next one reads again.
 OVERLAP = 0.25
@@ -70,14 +71,25 @@ def join(parts: Sequence[Windowed]) -> Windowed:
 def encode_windows(encoder: Encoder, texts: Sequence[str], *, progress: Progress | None = None) -> Windowed:
     """Encode passages whole. A window begins at a word, a quarter before the end of the one before it.
 
-    `progress` counts passages, as their first windows are done.
+    Where the student has a `closeness`, the windows are sentences instead. `progress` counts passages, as their first
+    windows are done.
     """
     first = encoder.encode(texts, "passage", progress=progress)
-    return add_windows(first, texts, lambda rests: encoder.encode(rests, "passage"))
+    return add_windows(first, texts, lambda rests: encoder.encode(rests, "passage"), encoder.spec)
 
 
-def add_windows(first: Encoded, texts: Sequence[str], encode: Callable[[Sequence[str]], Encoded]) -> Windowed:
-    """Encode what the `first` windows of passages do not hold; `encode` cuts passages at the limit, as they were."""
+def add_windows(
+    first: Encoded, texts: Sequence[str], encode: Callable[[Sequence[str]], Encoded], spec: EncoderSpec
+) -> Windowed:
+    """Encode what the `first` windows of passages do not hold, and sentences where the student of `spec` reads them.
+
+    `encode` cuts passages at the limit, as they were.
+    """
+    whole = _add_rests(first, texts, encode)
+    return by_sentence(whole, texts, encode, spec) if spec.closeness else whole
+
+
+def _add_rests(first: Encoded, texts: Sequence[str], encode: Callable[[Sequence[str]], Encoded]) -> Windowed:
     if not first.truncated.any():
         return Windowed.whole(first)
     windows = [[first.select(at, at + 1)] for at in range(len(first))]
@@ -100,6 +112,80 @@ def add_windows(first: Encoded, texts: Sequence[str], encode: Callable[[Sequence
                     going[text] = start
     bounds = np.cumsum([0, *map(len, windows)]).astype(np.int64)
     return Windowed(concatenate([window for own in windows for window in own]), bounds)
+
+
+def by_sentence(
+    passages: Windowed, texts: Sequence[str], encode: Callable[[Sequence[str]], Encoded], spec: EncoderSpec
+) -> Windowed:
+    """Make the sentences of passages their windows: token vectors as they are, a sentence vector for each sentence.
+
+    What a window read again is left out, and so are sentences without tokens. The length prior is that of the whole
+    passage, and counts as often as its tokens do: once, and by `closeness`.
+    """
+    encoded = passages.windows
+    rows: list[NDArray[np.int64]] = []
+    windows: list[int] = []
+    counts: list[int] = []
+    asked: list[tuple[int, str]] = []
+    lone: list[tuple[int, int]] = []
+    for number, text in enumerate(texts):
+        low, high = int(passages.bounds[number]), int(passages.bounds[number + 1])
+        own = _fresh_rows(encoded, low, high)
+        begins = np.array(sentence_starts(text), np.int64)
+        sentence = np.searchsorted(begins, encoded.spans[own, 0], side="right") - 1
+        firsts = np.flatnonzero(np.append(True, sentence[1:] != sentence[:-1])) if len(own) else np.zeros(0, np.int64)
+        if len(firsts) < 2:
+            firsts = np.zeros(1, np.int64)
+            lone.append((len(windows), low))
+        else:
+            ends = [*begins[1:].tolist(), len(text)]
+            named = [int(sentence[at]) for at in firsts]
+            asked += [(len(windows) + at, text[begins[name] : ends[name]]) for at, name in enumerate(named)]
+        rows.append(own)
+        windows += np.diff([*firsts, len(own)]).tolist()
+        counts.append(len(firsts))
+    taken = np.concatenate([np.zeros(0, np.int64), *rows])
+    bounds = np.cumsum([0, *counts]).astype(np.int64)
+    lasts = passages.bounds[1:] - 1
+    truncated, unknown = np.zeros(len(windows), np.bool_), np.repeat(encoded.unknown[passages.bounds[:-1]], counts)
+    truncated[bounds[1:] - 1] = encoded.truncated[lasts]
+    sentences = None
+    if encoded.sentences is not None:
+        sentences = np.empty((len(windows), encoded.sentences.shape[1]), np.float32)
+        for at, window in lone:
+            sentences[at] = encoded.sentences[window]
+        if asked:
+            found = encode([part for _, part in asked]).sentences
+            assert found is not None
+            sentences[[at for at, _ in asked]] = found
+        if spec.length_prior is not None:
+            prior = spec.length_prior.scaled(1 + spec.closeness)
+            tokens = np.repeat([len(own) for own in rows], counts)
+            for at in range(len(windows)):
+                sentences[at] = prior.of_passage(sentences[at], int(tokens[at]), spec.sentence_weight)
+    return Windowed(
+        Encoded(
+            vectors=encoded.vectors[taken],
+            offsets=np.cumsum([0, *windows]).astype(np.int64),
+            sentences=sentences,
+            spans=encoded.spans[taken],
+            truncated=truncated,
+            unknown=unknown.astype(np.float32),
+        ),
+        bounds,
+    )
+
+
+def _fresh_rows(encoded: Encoded, low: int, high: int) -> NDArray[np.int64]:
+    """Return the token rows of windows [low, high) of a passage, without those that a later window read again."""
+    rows, end = [], -1
+    for window in range(low, high):
+        own = np.arange(encoded.offsets[window], encoded.offsets[window + 1])
+        own = own[encoded.spans[own, 0] >= end]
+        if len(own):
+            end = int(encoded.spans[own, 1].max())
+        rows.append(own)
+    return np.concatenate(rows)
 
 
 def _next_start(text: str, window: Encoded, start: int) -> int | None:

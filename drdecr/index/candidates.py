@@ -92,27 +92,30 @@ class CandidateFinder:
         else:
             met = self._meet(table, query.tokens, knobs, wanted, allowed)
         if query.sentence is not None:
-            nearest = segment.nearest_sentences(query.sentence, knobs.candidates, knobs.nprobe, allowed)
+            # Where passages are read by sentences, several of the nearest are often of one passage.
+            count = knobs.candidates * (2 if query.closeness else 1)
+            nearest = segment.nearest_sentences(query.sentence, count, knobs.nprobe, allowed)
             met = np.union1d(met, nearest)
         if len(met) > knobs.candidates:
             met = _best(met, self._score_by_centroids(query, met), knobs.candidates)
         if len(met) > knobs.finalists:
-            met = _best(met, self._score_by_best_tokens(query, met), knobs.finalists)
+            met = _best(met, estimated_relevance(segment, query, met), knobs.finalists)
         return met
-
-    def _score_by_best_tokens(self, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
-        windows, bounds = self._segment.windows_of(passages)
-        scores = estimated_relevance(self._segment, query, windows)
-        return np.maximum.reduceat(scores, bounds[:-1]) if self._segment.has_windows else scores
 
     def _score_by_centroids(self, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
         segment = self._segment
-        windows, bounds = segment.windows_of(passages)
+        windows, parts = segment.windows_of(passages)
+        groups, offsets = (passages, segment.offsets) if query.closeness else (windows, segment.window_offsets)
         narrow, steps = query.narrow_table(segment.quantizer)
-        scores = np.empty(len(windows), np.float32)
-        score_by_cells(windows, segment.window_offsets, segment.cells, narrow, steps, query.tokens, scores)
-        estimates = scores + sentence_scores(segment, query, windows)
-        return np.maximum.reduceat(estimates, bounds[:-1]) if segment.has_windows else estimates
+        scores = np.empty(len(groups), np.float32)
+        score_by_cells(groups, offsets, segment.cells, narrow, steps, query.tokens, scores)
+        estimates = sentence_scores(segment, query, windows)
+        if query.closeness:
+            estimates = np.maximum.reduceat(estimates, parts[:-1])
+            estimates += (1 + query.closeness) * scores
+            return estimates
+        estimates += scores
+        return np.maximum.reduceat(estimates, parts[:-1]) if segment.has_windows else estimates
 
     def _meet(
         self,

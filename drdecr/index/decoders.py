@@ -2,7 +2,7 @@
 
 They read a segment's memory-mapped codes in place. As in `drdecr.index.kernels`, this file names the text of the
 intrinsics that it compiles in.
-Intrinsics: 4320322e0887f681
+Intrinsics: 071df0d2a3832f7d
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from drdecr.compiled import compiled
-from drdecr.index.halves import EIGHT, decode_eight, decode_one
+from drdecr.index.halves import EIGHT, decode_eight, decode_one, dot_sixteens
 from drdecr.index.lanes import add_floats, prefetch
 from drdecr.index.sixteens import SIXTEEN, decode_sixteen_sixes, scale_to_one
 
@@ -60,6 +60,28 @@ def decode_halves(codes: Any, rows: Any, out: Any) -> None:
             decode_eight(at + 2 * column, to + 4 * column)
         for column in range(dim - dim % EIGHT, dim):
             decode_one(at + 2 * column, to + 4 * column)
+
+
+@compiled
+def dot_halves(codes: Any, rows: Any, query: Any, out: Any) -> None:
+    """Write the dot products of float16 `rows` (n,) int64 with a query (dim,) float32 to `out` (n,) float64.
+
+    Shapes: codes (all rows, 2 x dim) uint8.
+    """
+    dim = len(query)
+    source, whole = codes.ctypes.data, dim - dim % SIXTEEN
+    tail = np.zeros(1, np.float32)
+    for row in range(len(rows)):
+        if row + _CELLS_AHEAD < len(rows):
+            soon = source + rows[row + _CELLS_AHEAD] * 2 * dim
+            for line in range(0, 2 * dim, _CACHE_LINE):
+                prefetch(soon + line)
+        at = source + rows[row] * 2 * dim
+        total = dot_sixteens(at, query.ctypes.data, whole)
+        for column in range(whole, dim):
+            decode_one(at + 2 * column, tail.ctypes.data)
+            total += tail[0] * query[column]
+        out[row] = total
 
 
 @compiled

@@ -115,6 +115,39 @@ def add_maxsim(rows: Any, bounds: Any, queries: Any, lanes: Any, used: int, scor
 
 
 @compiled
+def add_part_maxsim(
+    rows: Any, bounds: Any, parts: Any, queries: Any, lanes: Any, used: int, scores: Any, part_scores: Any
+) -> None:
+    """Add to each passage's score the sum over query lanes of its best row, and to each of its parts' the same.
+
+    Shapes: parts (passages + 1,) int64, which parts are a passage's; bounds (parts + 1,) int64, which rows are a
+    part's; part_scores (parts,) float64, -inf for one without rows; else as `add_maxsim`.
+    """
+    step = TILE_REGISTERS // len(lanes)
+    stride = rows.shape[1] * 4
+    source = rows.ctypes.data
+    best, own = np.empty(len(lanes) * LANES, np.float32), np.empty(len(lanes) * LANES, np.float32)
+    for passage in range(len(scores)):
+        best[:] = -np.inf
+        for part in range(parts[passage], parts[passage + 1]):
+            own[:] = -np.inf
+            for row in range(bounds[part], bounds[part + 1], step):
+                left = bounds[part + 1] - row
+                fold_tile(
+                    source + row * stride, stride, left, queries.ctypes.data, rows.shape[1], own.ctypes.data, lanes
+                )
+            total = 0.0
+            for lane in range(used):
+                total += own[lane]
+                best[lane] = max(best[lane], own[lane])
+            part_scores[part] += total
+        total = 0.0
+        for lane in range(used):
+            total += best[lane]
+        scores[passage] += total
+
+
+@compiled
 def best_lists(table: Any, tokens: int, lists: Any, scores: Any) -> None:
     """Find each query token's best lists, best first, ties to the smaller list.
 

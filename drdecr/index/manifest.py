@@ -20,7 +20,7 @@ from drdecr.index.reduction import Reduction
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 _HASH_BLOCK_BYTES = 2**20
 
@@ -56,6 +56,7 @@ class StudentRecord(_Record):
     sentence_weight: float
     query_length: int
     passage_length: int
+    closeness: float = 0.0
 
     @classmethod
     def of(cls, spec: EncoderSpec) -> StudentRecord:
@@ -144,7 +145,8 @@ class Manifest(_Record):
     """All that a reader must know before it opens a file; `version` is not stored twice but derived.
 
     A change publishes a new generation; a build's is the first. `passages` and `tokens` count the deleted too.
-    A `reduction` makes it format 2: a program that knows only format 1 would search with vectors of another space.
+    A `reduction` makes it format 2: a program that knows only format 1 would search with vectors of another space. A
+    student's `closeness` makes it format 3: an older program would score otherwise.
     """
 
     format_version: int
@@ -198,9 +200,9 @@ class Manifest(_Record):
         return {path: record for part in self.parts for path, record in part.paths().items()}
 
 
-def format_of(reduction: Reduction) -> int:
+def format_of(reduction: Reduction, closeness: float) -> int:
     """Return the oldest format that can say what a snapshot holds, so that older programs read what they can."""
-    return FORMAT_VERSION if reduction else 1
+    return 3 if closeness else 2 if reduction else 1
 
 
 def write_manifest(directory: Path, manifest: Manifest, *, name: str = MANIFEST) -> None:

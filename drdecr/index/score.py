@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.index.byte_products import rounded_products
-from drdecr.index.kernels import add_maxsim, best_rows, narrow_table
-from drdecr.index.lane_blocks import LaneBlock, lane_blocks, products
+from drdecr.index.kernels import add_part_maxsim, best_rows, narrow_table
+from drdecr.index.lane_blocks import LaneBlock, lane_blocks
 from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import Segment
 
@@ -30,6 +30,7 @@ class QueryLanes:
     vectors: NDArray[np.float32]
     sentence: NDArray[np.float32] | None
     sentence_scale: float
+    closeness: float = 0.0
     _blocks: dict[int, list[LaneBlock]] = field(default_factory=dict)
     _tables: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     _narrow: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32]]] = field(default_factory=dict)
@@ -61,62 +62,114 @@ class QueryLanes:
 
 
 def query_lanes(
-    tokens: NDArray[np.float32], sentence: NDArray[np.float32] | None, sentence_weight: float
+    tokens: NDArray[np.float32],
+    sentence: NDArray[np.float32] | None,
+    sentence_weight: float,
+    closeness: float = 0.0,
 ) -> QueryLanes:
     """Lay a query out. Shapes: tokens (n, dim), sentence (sentence_dim,) or None."""
-    return QueryLanes(tokens, sentence, sentence_weight * len(tokens))
+    return QueryLanes(tokens, sentence, sentence_weight * len(tokens), closeness)
 
 
 def relevance(
     segment: Segment, query: QueryLanes, passages: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Score passages with tokens exactly, each by its best window; return the scores and the windows, (passages,).
+    """Score passages with tokens exactly; return the scores and the windows that they are of, (passages,).
 
-    Relevance = MaxSim + weight x number of query tokens x dot product of the sentence vectors.
+    Relevance = MaxSim + weight x number of query tokens x dot product of the sentence vectors, by the best window;
+    with a `closeness` that of `EncoderSpec`, where the windows returned are the first ones.
     """
-    windows, bounds = segment.windows_of(passages)
-    scores = _window_relevance(segment, query, windows)
-    if not segment.has_windows or not len(windows):
+    windows, parts = segment.windows_of(passages)
+    if not len(windows):
+        return np.zeros(0, np.float64), windows
+    rows, bounds = segment.rows_of_windows(windows)
+    scores = _relevance(segment, query, windows, parts, rows, bounds)
+    if query.closeness:
+        return scores, windows[parts[:-1]]
+    if not segment.has_windows:
         return scores, windows
-    best = np.maximum.reduceat(scores, bounds[:-1])
+    best = np.maximum.reduceat(scores, parts[:-1])
     # The first of equal ones.
-    winners = np.flatnonzero(scores == np.repeat(best, np.diff(bounds)))
-    return best, windows[winners[np.searchsorted(winners, bounds[:-1])]]
+    winners = np.flatnonzero(scores == np.repeat(best, np.diff(parts)))
+    return best, windows[winners[np.searchsorted(winners, parts[:-1])]]
 
 
-def estimated_relevance(segment: Segment, query: QueryLanes, windows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score windows with tokens by the few tokens that matter, (windows,): never more than the exact score.
+def estimated_relevance(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Score passages with tokens by the few tokens that matter, (passages,): never more than the exact score.
 
-    Those are a window's tokens whose centroid some query token scores best: of 80 tokens about a sixth.
+    Those are a window's tokens whose centroid some query token scores best (with a `closeness`: a passage's): of 80
+    tokens about a sixth. `passages` ascend.
     """
-    tokens = int((segment.window_offsets[windows + 1] - segment.window_offsets[windows]).sum())
-    rows, bounds = np.empty(tokens, np.int64), np.empty(len(windows) + 1, np.int64)
+    windows, parts = segment.windows_of(passages)
+    offsets = segment.window_offsets
+    groups, starts = (passages, segment.offsets) if query.closeness else (windows, offsets)
+    rows = np.empty(int((offsets[windows + 1] - offsets[windows]).sum()), np.int64)
+    bounds = np.empty(len(groups) + 1, np.int64)
     narrow, _ = query.narrow_table(segment.quantizer)
-    count = best_rows(windows, segment.window_offsets, segment.cells, narrow, query.tokens, rows, bounds)
-    return _maxsim(segment, query, rows[:count], bounds) + sentence_scores(segment, query, windows)
+    rows = rows[: best_rows(groups, starts, segment.cells, narrow, query.tokens, rows, bounds)]
+    if query.closeness:
+        bounds = np.append(np.searchsorted(rows, offsets[windows]), len(rows))
+    scores = _relevance(segment, query, windows, parts, rows, bounds)
+    return scores if query.closeness or not segment.has_windows else np.maximum.reduceat(scores, parts[:-1])
 
 
-def _window_relevance(segment: Segment, query: QueryLanes, windows: NDArray[np.int64]) -> NDArray[np.float64]:
-    return _maxsim(segment, query, *segment.rows_of_windows(windows)) + sentence_scores(segment, query, windows)
+def _relevance(
+    segment: Segment,
+    query: QueryLanes,
+    windows: NDArray[np.int64],
+    parts: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Score windows, (windows,), or with a `closeness` the passages that own them by `parts`, (passages,).
+
+    `rows` (tokens,) are the token rows that count, `bounds` (windows + 1,) each window's among them.
+    """
+    sentences = sentence_scores(segment, query, windows)
+    if not query.closeness:
+        own = np.arange(len(windows) + 1)
+        return _maxsim(segment, query, rows, bounds, own)[0] + sentences
+    whole, parted = _maxsim(segment, query, rows, bounds, parts)
+    firsts = parts[:-1]
+    nearest = np.maximum.reduceat(parted, firsts)
+    return whole + query.closeness * nearest + np.maximum.reduceat(sentences, firsts)
 
 
 def _maxsim(
-    segment: Segment, query: QueryLanes, rows: NDArray[np.int64], bounds: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Return the MaxSim of groups of token rows, (groups,): rows (tokens,), bounds (groups + 1,) of each group."""
-    scores = np.zeros(len(bounds) - 1, np.float64)
-    longest = int(np.diff(bounds).max(initial=0))
+    segment: Segment,
+    query: QueryLanes,
+    rows: NDArray[np.int64],
+    bounds: NDArray[np.int64],
+    parts: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the MaxSim of groups of windows, (groups,), and of each window, (windows,).
+
+    Shapes: rows (tokens,), bounds (windows + 1,) of each window's rows, parts (groups + 1,) of each group's windows.
+    """
+    scores, parted = np.zeros(len(parts) - 1, np.float64), np.zeros(len(bounds) - 1, np.float64)
+    ends = bounds[parts]
+    longest = int(np.diff(ends).max(initial=0))
     room = _decoded_room(max(longest, _BLOCK_TOKENS), segment.quantizer.stored_dim)
     start = 0
     while start < len(scores):
-        begin = bounds[start]
-        stop = max(start + 1, int(np.searchsorted(bounds, begin + _BLOCK_TOKENS, side="right")) - 1)
-        vectors = segment.turned_rows(rows[begin : bounds[stop]], room)
+        begin = ends[start]
+        stop = max(start + 1, int(np.searchsorted(ends, begin + _BLOCK_TOKENS, side="right")) - 1)
+        vectors = segment.turned_rows(rows[begin : ends[stop]], room)
+        first, last = parts[start], parts[stop]
+        own, groups = bounds[first : last + 1] - begin, parts[start : stop + 1] - first
         for block in query.blocks(segment.quantizer):
-            own = bounds[start : stop + 1] - begin
-            add_maxsim(vectors, own, block.vectors, block.lanes, block.used, scores[start:stop])
+            add_part_maxsim(
+                vectors,
+                own,
+                groups,
+                block.vectors,
+                block.lanes,
+                block.used,
+                scores[start:stop],
+                parted[first:last],
+            )
         start = stop
-    return scores
+    return scores, parted
 
 
 def _decoded_room(tokens: int, dim: int) -> NDArray[np.float32]:
@@ -131,11 +184,6 @@ def _decoded_room(tokens: int, dim: int) -> NDArray[np.float32]:
 
 def sentence_scores(segment: Segment, query: QueryLanes, windows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return what the sentence vectors add to the relevance of windows; 0 for a student without them."""
-    scores = np.zeros(len(windows), np.float64)
     if query.sentence is None:
-        return scores
-    blocks = lane_blocks(query.sentence[None, :])
-    for start in range(0, len(windows), _BLOCK_TOKENS):
-        part = windows[start : start + _BLOCK_TOKENS]
-        scores[start : start + len(part)] = products(segment.sentences_of(part), blocks)[:, 0]
-    return scores * query.sentence_scale
+        return np.zeros(len(windows), np.float64)
+    return segment.sentence_dots(windows, query.sentence) * query.sentence_scale

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.errors import SnapshotCorruptError
-from drdecr.index.decoders import decode_halves
+from drdecr.index.decoders import decode_halves, dot_halves
 from drdecr.index.faiss_install import load_faiss
 from drdecr.index.kernels import rows_of
 from drdecr.index.manifest import SegmentRecord
@@ -149,6 +149,13 @@ class Segment:
         vectors = np.empty((len(windows), self._sentences.shape[1]), np.float32)
         decode_halves(self._sentences.view(np.uint8), windows, vectors)
         return vectors
+
+    def sentence_dots(self, windows: NDArray[np.int64], sentence: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the dot products of some windows' sentence vectors with a query's (sentence_dim,), (windows,)."""
+        assert self._sentences is not None
+        dots = np.empty(len(windows), np.float64)
+        dot_halves(self._sentences.view(np.uint8), windows, sentence, dots)
+        return dots
 
     def nearest_sentences(
         self, sentence: NDArray[np.float32], count: int, nprobe: int, allowed: NDArray[np.bool_] | None = None

@@ -53,7 +53,8 @@ class Snapshot:
         self._version = manifest.version
         quantizers = {record.directory: Quantizer(path, record, manifest.dim) for record in manifest.quantizers}
         self._segments = [Segment(path, record, quantizers[record.quantizer]) for record in manifest.segments]
-        self._has_windows = any(segment.has_windows for segment in self._segments)
+        # A hit of a student with a closeness is the whole passage, whichever sentence came closest.
+        self._tells_windows = any(segment.has_windows for segment in self._segments) and not self.spec.closeness
         self._finders = [CandidateFinder(segment) for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
         self.tuning = read_tuning(path)
@@ -181,7 +182,7 @@ class Snapshot:
         return [self._search_one(self._lanes(queries, i), k, params, allowed, times) for i in range(len(queries))]
 
     def explain(self, query: Encoded, position: int, *, text: int = 0) -> list[TokenMatch]:
-        """Say for each token of a query which token of a passage's best window it found.
+        """Say for each token of a query which token of a passage's best window it found; with a `closeness`, of all.
 
         Nothing for a passage without tokens.
         """
@@ -192,7 +193,7 @@ class Snapshot:
         if len(vectors) == 0:
             return []
         rows = slice(0, len(vectors))
-        if len(segment.windows_of(passage)[0]) > 1:
+        if len(segment.windows_of(passage)[0]) > 1 and not self.spec.closeness:
             _, windows = relevance(segment, self._lanes(query, text), passage)
             rows = segment.token_rows(local, int(windows[0]))
         tokens = self._shortened(query.tokens_of(text))
@@ -226,7 +227,7 @@ class Snapshot:
             sentence = (
                 rng.standard_normal(self.spec.sentence_dim, dtype=np.float32) if self.spec.sentence_dim else None
             )
-            lanes = query_lanes(tokens, sentence, self.spec.sentence_weight)
+            lanes = query_lanes(tokens, sentence, self.spec.sentence_weight, self.spec.closeness)
             for params in (SearchParams(nprobe=1, candidates=1), _DEFAULT):
                 self._search_one(lanes, 1, params, None, StageTimes())
 
@@ -274,7 +275,7 @@ class Snapshot:
         order = np.lexsort((positions, -scores))[:k]
         best = positions[order].tolist()
         return [
-            Hit(passage_id, score, position, self._characters(position, window) if self._has_windows else None)
+            Hit(passage_id, score, position, self._characters(position, window) if self._tells_windows else None)
             for passage_id, score, position, window in zip(
                 self._ids(best), scores[order].tolist(), best, windows[order].tolist(), strict=True
             )
@@ -309,7 +310,8 @@ class Snapshot:
         sentence = None
         if self.spec.sentence_dim and queries.sentences is not None:
             sentence = np.ascontiguousarray(queries.sentences[text], dtype=np.float32)
-        return query_lanes(self._shortened(queries.tokens_of(text)), sentence, self.spec.sentence_weight)
+        tokens = self._shortened(queries.tokens_of(text))
+        return query_lanes(tokens, sentence, self.spec.sentence_weight, self.spec.closeness)
 
     def _shortened(self, tokens: NDArray[np.float32]) -> NDArray[np.float32]:
         """Keep of a query's vectors the dimensions that are stored; what `vectors_of` gave has no more."""

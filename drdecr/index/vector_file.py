@@ -21,8 +21,8 @@ class VectorFile:
     """An .npz with `vectors` (tokens, dim), `offsets` (texts + 1,), `ids`, maybe `sentences` and `spans`.
 
     Passages in windows have `windows` (texts + 1,) and `window_offsets` (windows + 1,) too, as a snapshot has them.
-    The student's `fingerprint` and `sentence_weight` may be there as arrays without dimensions. The vectors are
-    read as a stream; only offsets and ids are held in memory.
+    The student's `fingerprint`, `sentence_weight` and `closeness` may be there as arrays without dimensions. The
+    vectors are read as a stream; only offsets and ids are held in memory.
     Raises: InputError for a file that is no such archive.
     """
 
@@ -98,7 +98,8 @@ class VectorFile:
             self._windows = archive["windows"].astype(np.int64)
             self._window_offsets = archive["window_offsets"].astype(np.int64)
         self._check(shapes)
-        known = {name: archive[name].item() for name in ("fingerprint", "sentence_weight") if name in archive.files}
+        names = ("fingerprint", "sentence_weight", "closeness")
+        known = {name: archive[name].item() for name in names if name in archive.files}
         if sentence_weight is None:
             sentence_weight = float(known.get("sentence_weight", 1.0))
         sentence_dim = shapes["sentences"][1] if "sentences" in shapes else 0
@@ -110,6 +111,7 @@ class VectorFile:
             sentence_weight=sentence_weight if sentence_dim else 0.0,
             query_length=0,
             passage_length=int(np.diff(self._window_offsets).max(initial=0)),
+            closeness=float(known.get("closeness", 0.0)),
         )
 
     def _check(self, shapes: dict[str, tuple[int, ...]]) -> None:

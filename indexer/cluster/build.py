@@ -253,7 +253,7 @@ def _publish(place: Place, plan: Plan, out: str, *, force: bool) -> tuple[Manife
     records = [each.record for each in finished]
     residual = pooled_residual([each.residual for each in records], [each.tokens for each in records])
     manifest = Manifest(
-        format_version=format_of(WHOLE),
+        format_version=format_of(WHOLE, plan.wanted.student.closeness),
         written_by=f"drdecr {__version__}",
         student=plan.wanted.student,
         quantizers=[quantizer.model_copy(update={"residual": None if residual is None else round(residual, 6)})],

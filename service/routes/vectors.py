@@ -22,7 +22,7 @@ from service.schemas import (
     RerankResult,
     Warned,
 )
-from service.searching import encode, encode_passages, maxsim, query_warnings
+from service.searching import encode, encode_passages, query_warnings, relevance
 from service.state import JsonOnly, ServiceDependency
 from service.stopwatch import Stopwatch
 from service.texts import checked, checked_all
@@ -87,7 +87,7 @@ async def rerank_texts(body: RerankRequest, request: Request, service: ServiceDe
         given = encode_passages(encoder, texts, deadline, watch)
         deadline.check()
         with watch.stage("search"):
-            scores = maxsim(asked, given, encoder.spec.sentence_weight)
+            scores = relevance(asked, given, encoder.spec)
             order = np.argsort(-scores, kind="stable")[: body.k]
         warnings = query_warnings(encoder, asked)
         if cut := int(given.windows.truncated.sum()):

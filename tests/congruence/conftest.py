@@ -22,18 +22,24 @@ from service.settings import Settings
 
 ENCODER = WordEncoder(16, 8, limit=8)
 TOKENS_ONLY = WordEncoder(16, 0, limit=8)
+BY_SENTENCE = WordEncoder(16, 8, limit=8, closeness=0.4)
 
 
 def make_texts(count: int, seed: int) -> dict[str, str]:
-    """Make passages of 1 to 24 words out of few, so that many score alike."""
+    """Make passages of 1 to 24 words out of few, so that many score alike; six words are a sentence."""
     rng = np.random.default_rng(seed)
     return {
-        f"p{seed}-{at}": " ".join(f"word{number}" for number in rng.integers(0, 60, length))
+        f"p{seed}-{at}": " ".join(
+            f"Word{number}" if place % 6 == 0 else f"word{number}" + "." * (place % 6 == 5)
+            for place, number in enumerate(rng.integers(0, 60, length).tolist())
+        )
         for at, length in enumerate(rng.integers(1, 25, count))
     }
 
 
-@pytest.fixture(scope="session", params=[ENCODER, TOKENS_ONLY], ids=["sentences", "tokens"])
+@pytest.fixture(
+    scope="session", params=[ENCODER, TOKENS_ONLY, BY_SENTENCE], ids=["sentence", "tokens", "by sentence"]
+)
 def encoder(request: pytest.FixtureRequest) -> WordEncoder:
     return request.param
 

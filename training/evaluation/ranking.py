@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.corpus import Passage, Query
-from drdecr.encoder.types import Encoded, Encoder, Progress
+from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Progress
 from drdecr.encoder.windows import Windowed, encode_windows
 from training.evaluation.measures import Run
 
@@ -38,19 +39,34 @@ def rank_encoded(
     *,
     progress: Progress | None = None,
 ) -> Run:
-    """Rank passages that are encoded already, as for the same collection in many languages.
-
-    The best window scores a passage.
-    """
+    """Rank passages that are encoded already, as for the same collection in many languages."""
     encoded = encoder.encode([query.text for query in queries], "query", progress=progress)
-    scores = relevance(encoded, passages.windows, encoder.spec.sentence_weight)
-    if len(passages) < len(passages.windows):
-        scores = np.maximum.reduceat(scores, passages.bounds[:-1], axis=1)
+    scores = relevance_of_passages(encoded, passages, encoder.spec)
     run: Run = {}
     for row, query in zip(scores, queries, strict=True):
         best = np.argsort(-row, kind="stable")[:k]
         run[query.id] = {passage_ids[at]: float(row[at]) for at in best if np.isfinite(row[at])}
     return run
+
+
+def relevance_of_passages(queries: Encoded, passages: Windowed, spec: EncoderSpec) -> NDArray[np.float32]:
+    """Return the relevance of passages as an index has it (see `EncoderSpec`), (queries, passages) float32.
+
+    The best window scores a passage, or with a `closeness` all of them and the best. -inf where there are no tokens.
+    """
+    firsts = passages.bounds[:-1]
+    if not spec.closeness:
+        best = relevance(queries, passages.windows, spec.sentence_weight)
+        return np.maximum.reduceat(best, firsts, axis=1) if len(passages) < len(passages.windows) else best
+    whole = relevance(queries, replace(passages.windows, offsets=passages.offsets, sentences=None), 0.0)
+    parts = relevance(queries, replace(passages.windows, sentences=None), 0.0)
+    scores = whole
+    scores += spec.closeness * np.maximum.reduceat(parts, firsts, axis=1)
+    if queries.sentences is not None and passages.windows.sentences is not None:
+        tokens = np.diff(queries.offsets).astype(np.float32)[:, None]
+        dots = np.maximum.reduceat(queries.sentences @ passages.windows.sentences.T, firsts, axis=1)
+        scores += spec.sentence_weight * tokens * dots
+    return scores
 
 
 def relevance(queries: Encoded, passages: Encoded, sentence_weight: float) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from store_snapshot import ENCODER, answers, passages, write_jsonl
+from store_snapshot import ENCODER, answers, encoder_of, passages, write_jsonl
 
 from drdecr.index import Snapshot
 from drdecr.index.filters import Filter
@@ -21,7 +21,7 @@ STORED = sorted((Path(__file__).parents[2] / "stored").glob("format-*"))
 
 @pytest.fixture(params=STORED, ids=lambda path: path.name)
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(request.param, tmp_path / "stored"))
+    return Path(shutil.copytree(request.param, tmp_path / request.param.name))
 
 
 def test_there_is_a_stored_snapshot_of_every_format() -> None:
@@ -48,8 +48,9 @@ def test_stored_snapshot_is_whole_and_answers_as_on_the_day_it_was_written(store
 
 
 def test_stored_snapshot_can_be_changed_by_this_program(stored: Path, tmp_path: Path) -> None:
+    encoder = encoder_of(stored)
     more = write_jsonl(tmp_path / "more.jsonl", passages(30, 33))
-    add(stored / "snapshot", ENCODER, more)
+    add(stored / "snapshot", encoder, more)
     compact(stored / "snapshot")
     assert verify(stored / "snapshot").damage == []
     with Snapshot.open(stored / "snapshot") as snapshot:

@@ -16,7 +16,7 @@ from drdecr.encoder.windows import Windowed
 from drdecr.index.backend import Hit, Reach, SearchParams, StageTimes
 from drdecr.index.filters import Filter
 from service.engine import Engine, ServedIndex
-from service.searching import maxsim
+from service.searching import relevance
 
 DIM = 16
 DEFAULT_PARAMS = SearchParams()
@@ -140,7 +140,7 @@ class FakeSnapshot:
             if not len(query.vectors):
                 found.append([])
                 continue
-            scores = maxsim(query, self._encoded, SPEC.sentence_weight)
+            scores = relevance(query, self._encoded, SPEC)
             best = np.argsort(-scores, kind="stable")[:k]
             found.append([Hit(self._ids[position], float(scores[position]), int(position)) for position in best])
         return found
