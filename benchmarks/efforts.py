@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, nargs="*", default=[10, 100])
     parser.add_argument("--settings", nargs="*", default=[], metavar="NPROBE:CANDIDATES")
     options = parser.parse_args()
-    queries = next(VectorFile(options.vectors).read(options.queries))
+    queries = next(VectorFile(options.vectors).read(options.queries)).windows
     settings = {name: SearchParams(effort=name) for name in EFFORTS}
     settings |= {name: SearchParams(*map(int, name.split(":"))) for name in options.settings}
     with Snapshot.open(options.snapshot) as snapshot:

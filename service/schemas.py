@@ -220,7 +220,7 @@ class HitBody(BaseModel):
     window: Range | None = Field(
         default=None,
         description="What scored a passage that is longer than the student reads: its best window. "
-        "Not given where the student scores whole passages by their sentences."
+        "Not given where the student scores whole passages by their sentences.",
     )
     highlights: list[Range] | None = None
     explanation: Explanation | None = None

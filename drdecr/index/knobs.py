@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from drdecr.index.backend import Effort, SearchParams
 from drdecr.index.tuning import Tuning
 
-# Sentence vectors name the best passages so well that half of the candidates suffice: recall@10 .9965 in .62 of the
-# time instead of .9993, over 6,000 passages under the released student.
-_WITH_SENTENCES = 0.5
+# Sentence vectors name the best passages so well that two thirds of the candidates suffice: recall@10 .9895 in .85 of
+# the time instead of .9915, over 6,000 passages under the released student (benchmarks/efforts.py).
+_WITH_SENTENCES = 2 / 3
 # Up to here an exact search is as fast as a narrowed one.
 _SMALL_COLLECTION = 300
 # Ten times the passages take so many times the candidates more: the k best lie closer together.
@@ -29,7 +29,7 @@ class Level:
     each: float
 
     def candidates(self, passages: int, k: int, *, sentences: bool = False) -> int:
-        """Count the candidates; fewer than 10,000 passages take no fewer, those with sentence vectors half."""
+        """Count the candidates; under 10,000 passages take no fewer, those with sentence vectors a third fewer."""
         grown = 1 + _MORE_A_TENFOLD * max(0.0, math.log10(max(passages, 1) / 10_000))
         return round(grown * (self.base + self.each * k) * (_WITH_SENTENCES if sentences else 1.0))
 

@@ -16,6 +16,7 @@ from drdecr.encoder.load import load_encoder
 from drdecr.errors import FetchError, UsageError
 from drdecr.index import Snapshot
 from training import demo_steps, quickstart, released
+from training.evaluation.held_out import load_held_out
 from training.quickstart import Quickstart
 from training.released import ReleasedDemo, choose_student, find_released
 
@@ -111,6 +112,21 @@ def test_demo_leaves_student_index_and_report(
     printed = capfd.readouterr()
     assert "Recall@10, debian" in printed.out
     assert [line[:5] for line in printed.err.splitlines() if line.startswith("[")] == ["[1/3]", "[2/3]", "[3/3]"]
+
+
+def test_demo_indexes_few_passages_and_every_answer(
+    tiny_student: Path, fetched: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.released._PASSAGES", 40)
+    job = ReleasedDemo(tmp_path / "work", tiny_student)
+    job.run()
+    data = job.workdir / "data" / "debian"
+    held_out = load_held_out(data, limit=60)
+    asked = {query.id for queries in held_out.queries.values() for query in queries}
+    answers = {passage for query in asked for passage in held_out.qrels[query]}
+    with Snapshot.open(job.snapshot) as snapshot:
+        assert len(snapshot) == max(40, len(answers))
+        assert set(snapshot.passages(sorted(answers))) == answers
 
 
 def test_second_run_does_only_what_is_left(tiny_student: Path, fetched: list[str], tmp_path: Path) -> None:
