@@ -219,8 +219,8 @@ class HitBody(BaseModel):
     metadata: dict[str, Any]
     window: Range | None = Field(
         default=None,
-        description="What scored a passage that is longer than the student reads: its best window. "
-        "Not given where the student scores whole passages by their sentences.",
+        description="What scored a passage that is longer than the student reads: its best window; "
+        "where the student scores passages by their sentences, the best one of several.",
     )
     highlights: list[Range] | None = None
     explanation: Explanation | None = None

@@ -74,24 +74,22 @@ def query_lanes(
 def relevance(
     segment: Segment, query: QueryLanes, passages: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Score passages with tokens exactly; return the scores and the windows that they are of, (passages,).
+    """Score passages with tokens exactly; return the scores and each one's best window, (passages,).
 
     Relevance = MaxSim + weight x number of query tokens x dot product of the sentence vectors, by the best window;
-    with a `closeness` that of `EncoderSpec`, where the windows returned are the first ones.
+    with a `closeness` that of `EncoderSpec`.
     """
     windows, parts = segment.windows_of(passages)
     if not len(windows):
         return np.zeros(0, np.float64), windows
     rows, bounds = segment.rows_of_windows(windows)
-    scores = _relevance(segment, query, windows, parts, rows, bounds)
-    if query.closeness:
-        return scores, windows[parts[:-1]]
+    scores, own = _relevance(segment, query, windows, parts, rows, bounds)
     if not segment.has_windows:
         return scores, windows
-    best = np.maximum.reduceat(scores, parts[:-1])
+    best = np.maximum.reduceat(own, parts[:-1])
     # The first of equal ones.
-    winners = np.flatnonzero(scores == np.repeat(best, np.diff(parts)))
-    return best, windows[winners[np.searchsorted(winners, parts[:-1])]]
+    winners = np.flatnonzero(own == np.repeat(best, np.diff(parts)))
+    return scores, windows[winners[np.searchsorted(winners, parts[:-1])]]
 
 
 def estimated_relevance(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -109,8 +107,7 @@ def estimated_relevance(segment: Segment, query: QueryLanes, passages: NDArray[n
     rows = rows[: best_rows(groups, starts, segment.cells, narrow, query.tokens, rows, bounds)]
     if query.closeness:
         bounds = np.append(np.searchsorted(rows, offsets[windows]), len(rows))
-    scores = _relevance(segment, query, windows, parts, rows, bounds)
-    return scores if query.closeness or not segment.has_windows else np.maximum.reduceat(scores, parts[:-1])
+    return _relevance(segment, query, windows, parts, rows, bounds)[0]
 
 
 def _relevance(
@@ -120,19 +117,21 @@ def _relevance(
     parts: NDArray[np.int64],
     rows: NDArray[np.int64],
     bounds: NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Score windows, (windows,), or with a `closeness` the passages that own them by `parts`, (passages,).
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Score passages, (passages,), and what each of their windows by itself gives to that, (windows,).
 
-    `rows` (tokens,) are the token rows that count, `bounds` (windows + 1,) each window's among them.
+    `parts` (passages + 1,) are the windows of each passage, `rows` (tokens,) the token rows that count, `bounds`
+    (windows + 1,) each window's among them.
     """
-    sentences = sentence_scores(segment, query, windows)
-    if not query.closeness:
-        own = np.arange(len(windows) + 1)
-        return _maxsim(segment, query, rows, bounds, own)[0] + sentences
-    whole, parted = _maxsim(segment, query, rows, bounds, parts)
-    firsts = parts[:-1]
-    nearest = np.maximum.reduceat(parted, firsts)
-    return whole + query.closeness * nearest + np.maximum.reduceat(sentences, firsts)
+    sentences, firsts = sentence_scores(segment, query, windows), parts[:-1]
+    if query.closeness:
+        scores, own = _maxsim(segment, query, rows, bounds, parts)
+        own *= query.closeness
+        scores += np.maximum.reduceat(own, firsts)
+        scores += np.maximum.reduceat(sentences, firsts)
+        return scores, own + sentences
+    own = _maxsim(segment, query, rows, bounds, np.arange(len(windows) + 1))[0] + sentences
+    return (np.maximum.reduceat(own, firsts) if segment.has_windows else own), own
 
 
 def _maxsim(

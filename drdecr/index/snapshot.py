@@ -53,8 +53,7 @@ class Snapshot:
         self._version = manifest.version
         quantizers = {record.directory: Quantizer(path, record, manifest.dim) for record in manifest.quantizers}
         self._segments = [Segment(path, record, quantizers[record.quantizer]) for record in manifest.segments]
-        # A hit of a student with a closeness is the whole passage, whichever sentence came closest.
-        self._tells_windows = any(segment.has_windows for segment in self._segments) and not self.spec.closeness
+        self._has_windows = any(segment.has_windows for segment in self._segments)
         self._finders = [CandidateFinder(segment) for segment in self._segments]
         self._bases = [0, *accumulate(len(segment) for segment in self._segments)]
         self.tuning = read_tuning(path)
@@ -275,7 +274,7 @@ class Snapshot:
         order = np.lexsort((positions, -scores))[:k]
         best = positions[order].tolist()
         return [
-            Hit(passage_id, score, position, self._characters(position, window) if self._tells_windows else None)
+            Hit(passage_id, score, position, self._characters(position, window) if self._has_windows else None)
             for passage_id, score, position, window in zip(
                 self._ids(best), scores[order].tolist(), best, windows[order].tolist(), strict=True
             )

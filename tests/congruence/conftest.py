@@ -21,7 +21,6 @@ from service.cluster.shard import ShardReplica, ShardSource, Terms
 from service.settings import Settings
 
 ENCODER = WordEncoder(16, 8, limit=8)
-TOKENS_ONLY = WordEncoder(16, 0, limit=8)
 BY_SENTENCE = WordEncoder(16, 8, limit=8, closeness=0.4)
 
 
@@ -37,9 +36,7 @@ def make_texts(count: int, seed: int) -> dict[str, str]:
     }
 
 
-@pytest.fixture(
-    scope="session", params=[ENCODER, TOKENS_ONLY, BY_SENTENCE], ids=["sentence", "tokens", "by sentence"]
-)
+@pytest.fixture(scope="session", params=[ENCODER, BY_SENTENCE], ids=["windows", "sentences"])
 def encoder(request: pytest.FixtureRequest) -> WordEncoder:
     return request.param
 

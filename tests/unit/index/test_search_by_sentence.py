@@ -84,7 +84,9 @@ def test_words_of_one_sentence_outrank_the_same_words_scattered(tmp_path: Path) 
     with Snapshot.open(tmp_path / "snapshot") as snapshot:
         first, second = snapshot.search(words.encode(["red garden"], "query"), 2)[0]
         assert (first.id, second.id) == ("together", "scattered")
-        assert first.window is None
+        assert first.window is not None and second.window is not None
+        assert texts["together"][slice(*first.window)] == "The red garden was wide"
+        assert texts["scattered"][slice(*second.window)] in ("The red house was empty", "The quiet garden was wide")
         # The explanation looks at the whole passage.
         query = words.encode(["red house"], "query")
         matches = snapshot.explain(query, first.position)
