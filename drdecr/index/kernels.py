@@ -91,37 +91,14 @@ def scale_products(scales: Any, lane_scales: Any, out: Any, column: int) -> None
 
 
 @compiled
-def add_maxsim(rows: Any, bounds: Any, queries: Any, lanes: Any, used: int, scores: Any) -> None:
-    """Add to each passage's score the sum over query lanes of its best row.
-
-    Shapes: rows (tokens, dim) float32, bounds (passages + 1,) int64, queries (dim, lanes) float32,
-    scores (passages,) float64. Only the first `used` lanes hold query tokens.
-    """
-    step = TILE_REGISTERS // len(lanes)
-    stride = rows.shape[1] * 4
-    source = rows.ctypes.data
-    best = np.empty(len(lanes) * LANES, np.float32)
-    for passage in range(len(scores)):
-        best[:] = -np.inf
-        for row in range(bounds[passage], bounds[passage + 1], step):
-            left = bounds[passage + 1] - row
-            fold_tile(
-                source + row * stride, stride, left, queries.ctypes.data, rows.shape[1], best.ctypes.data, lanes
-            )
-        total = 0.0
-        for lane in range(used):
-            total += best[lane]
-        scores[passage] += total
-
-
-@compiled
 def add_part_maxsim(
     rows: Any, bounds: Any, parts: Any, queries: Any, lanes: Any, used: int, scores: Any, part_scores: Any
 ) -> None:
     """Add to each passage's score the sum over query lanes of its best row, and to each of its parts' the same.
 
-    Shapes: parts (passages + 1,) int64, which parts are a passage's; bounds (parts + 1,) int64, which rows are a
-    part's; part_scores (parts,) float64, -inf for one without rows; else as `add_maxsim`.
+    Shapes: rows (tokens, dim) float32; bounds (parts + 1,) int64, which rows are a part's; parts (passages + 1,)
+    int64, which parts are a passage's; queries (dim, lanes) float32, of which only the first `used` lanes hold query
+    tokens; scores (passages,) and part_scores (parts,) float64, -inf where there are no rows.
     """
     step = TILE_REGISTERS // len(lanes)
     stride = rows.shape[1] * 4
