@@ -6,8 +6,8 @@ measured collection, one of which lies in four segments that share a quantiser, 
 - bytes = T (code + cell + posting) + 2 L d + 16 L S + 8 N, and the texts beside them
 - CPU ms of a query = table L + S (list 32 nprobe (T / S) / L + candidate c(N / S, k))
 
-T tokens, N passages, d dimensions, S segments, L = lists(T / S), c the candidates that get exact scores. The vectors
-come from `benchmarks/engine_data.py`; queries have 32 tokens. Recall@10 is of the largest, against exact MaxSim.
+T tokens, N passages, d dimensions, S segments, L = lists(T / S), c the candidates of which tokens are decoded. The
+vectors come from `benchmarks/engine_data.py`; queries have 32 tokens. Recall@10 is of the largest, against exact MaxSim.
 
 Example: python benchmarks/capacity.py --vectors engine-data --work capacity-work --bits 4 --out capacity.json
 """
@@ -81,7 +81,7 @@ class Collection:
         return QUERY_TOKENS * min(NPROBE, self.lists) * self.tokens / self.lists
 
     def candidates(self) -> float:
-        """Count the passages that get an exact score, over all segments."""
+        """Count the passages of which tokens are decoded, over all segments."""
         each = self.passages / self.segments
         return self.segments * min(LEVELS["balanced"].candidates(round(each), K), each)
 

@@ -53,7 +53,8 @@ def encode(
 
     A text is cut at what the student reads at a time. With --windows a passage has all its windows instead:
     `offsets` bounds the vectors of passages, `windows` (texts + 1,) the windows of passages, `window_offsets`
-    (windows + 1,) the vectors of windows, and `sentences` has a row a window.
+    (windows + 1,) the vectors of windows, and `sentences` has a row a window. Where the student has a closeness,
+    windows are sentences.
     """
     if windows and kind != "passage":
         raise UsageError("--windows: only passages have windows; a query is cut at what the student reads")

@@ -158,11 +158,7 @@ def by_sentence(
             found = encode([part for _, part in asked]).sentences
             assert found is not None
             sentences[[at for at, _ in asked]] = found
-        if spec.length_prior is not None:
-            prior = spec.length_prior.scaled(1 + spec.closeness)
-            tokens = np.repeat([len(own) for own in rows], counts)
-            for at in range(len(windows)):
-                sentences[at] = prior.of_passage(sentences[at], int(tokens[at]), spec.sentence_weight)
+        _set_length_priors(sentences, np.repeat([len(own) for own in rows], counts), spec)
     return Windowed(
         Encoded(
             vectors=encoded.vectors[taken],
@@ -174,6 +170,15 @@ def by_sentence(
         ),
         bounds,
     )
+
+
+def _set_length_priors(sentences: NDArray[np.float32], tokens: NDArray[np.int64], spec: EncoderSpec) -> None:
+    """Give sentence vectors (n, sentence_dim) the length priors of passages of so many `tokens` (n,)."""
+    if spec.length_prior is None:
+        return
+    prior = spec.length_prior.scaled(1 + spec.closeness)
+    for at, count in enumerate(tokens.tolist()):
+        sentences[at] = prior.of_passage(sentences[at], count, spec.sentence_weight)
 
 
 def _fresh_rows(encoded: Encoded, low: int, high: int) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
 """How wide a search looks: what `effort` means for a collection's size, and what a tuned setting makes of it.
 
-Lists (`nprobe`) decide which passages are met at all, candidates which of those get an exact score.
+Lists (`nprobe`) decide which passages are met at all, candidates how many of those are scored by their tokens.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ def split(text: str) -> list[str]:
             'It cost 3.5 million, he said. "Was it worth it?" nobody asked.',
             ["It cost 3.5 million, he said. ", '"Was it worth it?" nobody asked.'],
         ),
-        ("Mr. J. R. Smith wrote to the paper about it.", ["Mr. J. R. Smith ", "wrote to the paper about it."][:0]),
-        ("Too short. Too short. Now it is long enough.", ["Too short. Too short. Now it is long enough."][:0]),
+        ("Mr. J. R. Smith wrote to the paper about it.", ["Mr. J. R. Smith wrote to the paper about it."]),
+        ("Too short. Too short. Now it is long enough.", ["Too short. Too short. Now it is long enough."]),
         (
             "a paragraph without a full stop\n\n  and another of them",
             ["a paragraph without a full stop\n\n  ", "and another of them"],
@@ -48,8 +48,7 @@ def split(text: str) -> list[str]:
 )
 def test_sentences_end_where_the_rule_says(text: str, sentences: list[str]) -> None:
     found = split(text)
-    if sentences:
-        assert found == sentences
+    assert found == sentences
     # What is shorter than 24 characters is no sentence of its own.
     assert all(len(each) >= 24 for each in found[:-1])
 
