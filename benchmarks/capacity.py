@@ -7,7 +7,8 @@ measured collection, one of which lies in four segments that share a quantiser, 
 - CPU ms of a query = table L + S (list 32 nprobe (T / S) / L + candidate c(N / S, k))
 
 T tokens, N passages, d dimensions, S segments, L = lists(T / S), c the candidates of which tokens are decoded. The
-vectors come from `benchmarks/engine_data.py`; queries have 32 tokens. Recall@10 is of the largest, against exact MaxSim.
+vectors come from `benchmarks/engine_data.py`; queries have 32 tokens. Recall@10 is of the largest, against exact
+MaxSim.
 
 Example: python benchmarks/capacity.py --vectors engine-data --work capacity-work --bits 4 --out capacity.json
 """
