@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.index.byte_tiles import GROUP, HAS_BYTE_DOTS
+from drdecr.index.code_dots import MOST
+from drdecr.index.estimates import round_lanes
 from drdecr.index.kernels import byte_lane_products, lane_products, scale_products
 from drdecr.index.lane_blocks import LaneBlock
 
-_MOST = 127
 # A byte without sign stands for so much less.
 _OFFSET = 128
 
@@ -44,31 +45,41 @@ def round_rows(rows: NDArray[np.float32], *, as_bytes: bool = HAS_BYTE_DOTS) -> 
     return RoundedRows(padded, scales, _OFFSET * padded.sum(axis=1, dtype=np.int32))
 
 
-def rounded_products(rows: RoundedRows, blocks: list[LaneBlock]) -> NDArray[np.float32]:
-    """Return the dot products of rows with all lanes, (n, lanes) float32, to within the rounding."""
-    out = np.empty((len(rows.scales), sum(block.vectors.shape[1] for block in blocks)), np.float32)
+@dataclass(frozen=True, slots=True)
+class ScoreTable:
+    """Dot products of rows with all lanes, (n, lanes) float32, and each lane's least and greatest, (lanes,)."""
+
+    scores: NDArray[np.float32]
+    lows: NDArray[np.float32]
+    highs: NDArray[np.float32]
+
+
+def rounded_products(rows: RoundedRows, blocks: list[LaneBlock]) -> ScoreTable:
+    """Return the dot products of rows with all lanes, to within the rounding."""
+    width = sum(block.vectors.shape[1] for block in blocks)
+    out = np.empty((len(rows.scales), width), np.float32)
+    lows, highs = np.full(width, np.inf, np.float32), np.full(width, -np.inf, np.float32)
+    as_bytes = rows.values.dtype == np.int8
+    groups = -(-rows.values.shape[1] // GROUP)
     column = 0
     for block in blocks:
-        units, scales = _rounded(block.vectors.T)
-        if rows.values.dtype == np.int8:
-            queries = _grouped(units, rows.values.shape[1])
-            byte_lane_products(rows.values, rows.corrections, rows.scales, queries, scales, block.lanes, out, column)
+        lanes = block.vectors.shape[1]
+        queries, scales = np.empty((groups, lanes, GROUP), np.uint8), np.empty(lanes, np.float32)
+        round_lanes(block.vectors, np.ones(len(block.vectors), np.float32), _OFFSET, queries, scales)
+        if as_bytes:
+            byte_lane_products(
+                rows.values, rows.corrections, rows.scales, queries, scales, block.lanes, out, column, lows, highs
+            )
         else:
-            lane_products(rows.values, np.ascontiguousarray(units.T), block.lanes, out, column)
-            scale_products(rows.scales, scales, out, column)
-        column += block.vectors.shape[1]
-    return out
+            units = queries.transpose(0, 2, 1).reshape(-1, lanes)[: rows.values.shape[1]].astype(np.float32) - _OFFSET
+            lane_products(rows.values, np.ascontiguousarray(units), block.lanes, out, column)
+            scale_products(rows.scales, scales, out, column, lows, highs)
+        column += lanes
+    return ScoreTable(out, lows, highs)
 
 
 def _rounded(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return rows (n, dim) in whole numbers up to 127, and what a unit of each is worth, (n,)."""
-    scales = (np.abs(rows).max(axis=1, initial=0) / np.float32(_MOST)).astype(np.float32)
+    scales = (np.abs(rows).max(axis=1, initial=0) / np.float32(MOST)).astype(np.float32)
     units = np.rint(rows / np.where(scales > 0, scales, 1)[:, None])
-    return np.clip(units, -_MOST, _MOST).astype(np.float32), scales
-
-
-def _grouped(units: NDArray[np.float32], dim: int) -> NDArray[np.uint8]:
-    """Lay lanes (lanes, dimensions) out as (groups, lanes, dimensions of a group), in bytes without sign."""
-    padded = np.full((len(units), dim), _OFFSET, np.uint8)
-    padded[:, : units.shape[1]] = units + _OFFSET
-    return np.ascontiguousarray(padded.reshape(len(units), -1, GROUP).transpose(1, 0, 2))
+    return np.clip(units, -MOST, MOST).astype(np.float32), scales

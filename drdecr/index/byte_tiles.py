@@ -27,25 +27,42 @@ _WORD_BYTES = 4
 
 @intrinsic
 def byte_tile(
-    typingctx: Any, rows: Any, stride: Any, rows_left: Any, queries: Any, groups: Any, out: Any, lanes: Any
+    typingctx: Any,
+    rows: Any,
+    stride: Any,
+    rows_left: Any,
+    queries: Any,
+    groups: Any,
+    corrections: Any,
+    scales: Any,
+    lane_scales: Any,
+    out: Any,
+    out_stride: Any,
+    lows: Any,
+    highs: Any,
+    lanes: Any,
 ) -> Any:
-    """Write the dot products of a tile's rows (int8) with all lanes (uint8) to `out`, (tile rows, lanes) int32.
+    """Write the dot products of a tile's rows (int8) with all lanes (uint8) to `out`, float32.
 
-    All arguments but `lanes` are int64: addresses, the bytes between rows, the rows that are left (the last one is
-    repeated), and the groups of dimensions. Queries are laid out as (groups, lanes, dimensions of a group).
+    A row's are less by its correction (int32), and in units of its scale times the lane's (float32); `lows` and
+    `highs` (lanes,) float32 follow them. All arguments but `lanes` are int64: addresses, the bytes between rows, the
+    rows that are left (the last one is repeated), and the groups of dimensions. Queries are laid out as (groups,
+    lanes, dimensions of a group).
     """
     registers = len(lanes)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        base, stride_, left, queries_, groups_, out_, _ = args
+        base, stride_, left, queries_, groups_, corrections_, scales_, lane_scales_, out_, out_stride_, *ends, _ = (
+            args
+        )
         intp = base.type
         count = tile_rows(registers)
         last = builder.sub(left, ir.Constant(intp, 1))
-        addresses = []
-        for row in range(count):
-            wanted = ir.Constant(intp, row)
-            index = builder.select(builder.icmp_signed("<", wanted, last), wanted, last)
-            addresses.append(builder.add(base, builder.mul(index, stride_)))
+        indices = [
+            builder.select(builder.icmp_signed("<", wanted, last), wanted, last)
+            for wanted in (ir.Constant(intp, row) for row in range(count))
+        ]
+        addresses = [builder.add(base, builder.mul(index, stride_)) for index in indices]
         sums = [[cgutils.alloca_once(builder, _WORDS) for _ in range(registers)] for _ in addresses]
         for cell in itertools.chain.from_iterable(sums):
             builder.store(ir.Constant(_WORDS, [0] * LANES), cell)
@@ -70,14 +87,32 @@ def byte_tile(
                 spread = builder.shuffle_vector(four, undefined, first)
                 for cell, lane in zip(tile_row, own, strict=True):
                     builder.store(builder.call(dot, [builder.load(cell), lane, spread]), cell)
-        for number, tile_row in enumerate(sums):
-            for register, cell in enumerate(tile_row):
-                place = ir.Constant(intp, (number * registers + register) * LANES * _WORD_BYTES)
-                target = builder.inttoptr(builder.add(out_, place), _WORDS.as_pointer())
-                builder.store(builder.load(cell), target, align=1)
+        floats = ir.VectorType(ir.FloatType(), LANES)
+
+        def spread_of(values: Any, index: Any, kind: Any) -> Any:
+            value = load(builder.add(values, builder.mul(index, ir.Constant(intp, _WORD_BYTES))), kind)
+            wide = ir.VectorType(kind, LANES)
+            single = builder.insert_element(ir.Constant(wide, ir.Undefined), value, ir.Constant(_WORD, 0))
+            return builder.shuffle_vector(single, ir.Constant(wide, ir.Undefined), first)
+
+        for register in range(registers):
+            here = ir.Constant(intp, register * LANES * _WORD_BYTES)
+            lane_scale = load(builder.add(lane_scales_, here), floats)
+            places = [builder.inttoptr(builder.add(end, here), floats.as_pointer()) for end in ends]
+            low, high = (builder.load(place, align=1) for place in places)
+            for index, tile_row in zip(indices, sums, strict=True):
+                whole = builder.sub(builder.load(tile_row[register]), spread_of(corrections_, index, _WORD))
+                scale = builder.fmul(spread_of(scales_, index, ir.FloatType()), lane_scale)
+                score = builder.fmul(builder.sitofp(whole, floats), scale)
+                low = builder.select(builder.fcmp_ordered("<", score, low), score, low)
+                high = builder.select(builder.fcmp_ordered(">", score, high), score, high)
+                target = builder.add(builder.add(out_, builder.mul(index, out_stride_)), here)
+                builder.store(score, builder.inttoptr(target, floats.as_pointer()), align=1)
+            for place, end in zip(places, (low, high), strict=True):
+                builder.store(end, place, align=1)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 6, lanes), emit
+    return types.void(*[types.int64] * 12, lanes), emit
 
 
 def _fold(cell_bits: int, width: int) -> Any:

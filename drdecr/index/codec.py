@@ -22,6 +22,7 @@ from drdecr.errors import SnapshotError
 from drdecr.index.decoders import decode_halves, decode_products, decode_scalars
 from drdecr.index.faiss_install import load_faiss
 from drdecr.index.manifest import CodecRecord
+from drdecr.index.whole_codes import WholeCodes, whole_halves, whole_products, whole_scalars
 
 BITS = (2, 4, 6, 8, 16)
 """The bits a dimension that `drdecr index build --bits` takes."""
@@ -44,14 +45,24 @@ class Codec(Protocol):
         """Decode `rows` (n,) of `codes` (tokens, code_bytes), which lie in lists `cells` (tokens,), into (n, dim)."""
         ...
 
+    def whole(self) -> WholeCodes:
+        """Say what codes are worth as whole numbers."""
+        ...
+
 
 class HalfCodec:
-    """Stores float16: exact enough that MaxSim over it counts as the truth."""
+    """Stores float16: exact enough that MaxSim over it counts as the truth. Shapes: centroids (lists, dim)."""
+
+    def __init__(self, centroids: NDArray[np.float32]) -> None:
+        self._centroids = centroids
 
     def decode(
         self, codes: NDArray[np.uint8], cells: NDArray[Any], rows: NDArray[np.int64], out: NDArray[np.float32]
     ) -> None:
         decode_halves(codes, rows, out)
+
+    def whole(self) -> WholeCodes:
+        return whole_halves(self._centroids)
 
 
 class ProductCodec:
@@ -70,6 +81,9 @@ class ProductCodec:
         self, codes: NDArray[np.uint8], cells: NDArray[Any], rows: NDArray[np.int64], out: NDArray[np.float32]
     ) -> None:
         decode_products(codes, cells, rows, self._centroids, self._tables, self._width, self._unit, out)
+
+    def whole(self) -> WholeCodes:
+        return whole_products(self._tables)
 
 
 class ScalarCodec:
@@ -97,6 +111,9 @@ class ScalarCodec:
         self, codes: NDArray[np.uint8], cells: NDArray[Any], rows: NDArray[np.int64], out: NDArray[np.float32]
     ) -> None:
         decode_scalars(codes, cells, rows, self._centroids, self._lows, self._steps, self._bits == 6, self._unit, out)
+
+    def whole(self) -> WholeCodes:
+        return whole_scalars(self._lows, self._steps, self._bits)
 
 
 def stored_dim(bits: int, dim: int) -> int:
@@ -168,7 +185,7 @@ def codec_of(record: CodecRecord, index: Any, centroids: NDArray[np.float32]) ->
     if record.bits not in BITS or index.code_size != record.code_bytes:
         raise SnapshotError(f"the codec {record.name} of {record.bits} bits is unknown; upgrade drdecr")
     if record.bits == _HALF_BITS:
-        return HalfCodec()
+        return HalfCodec(centroids)
     faiss = load_faiss()
     if record.bits in _PRODUCT_WIDTHS:
         pq = index.pq

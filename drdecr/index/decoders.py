@@ -2,7 +2,7 @@
 
 They read a segment's memory-mapped codes in place. As in `drdecr.index.kernels`, this file names the text of the
 intrinsics that it compiles in.
-Intrinsics: 071df0d2a3832f7d
+Intrinsics: 774a8ccd5d05bff7
 """
 
 from __future__ import annotations

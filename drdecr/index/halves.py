@@ -17,7 +17,7 @@ SIXTEEN = 16
 _FLOAT_BYTES, _HALF_BYTES = 4, 2
 
 
-def _floats_at(builder: Any, address: Any, count: int) -> Any:
+def floats_at(builder: Any, address: Any, count: int) -> Any:
     """Emit the floats that so many halves at an address stand for; the address needs no alignment."""
     halves, words, floats = (ir.VectorType(kind, count) for kind in (ir.IntType(16), ir.IntType(32), ir.FloatType()))
 
@@ -34,7 +34,7 @@ def _floats_at(builder: Any, address: Any, count: int) -> Any:
 def _decode(count: int) -> Any:
     def decode(typingctx: Any, source: Any, target: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            decoded = _floats_at(builder, args[0], count)
+            decoded = floats_at(builder, args[0], count)
             builder.store(decoded, builder.inttoptr(args[1], decoded.type.as_pointer()), align=4)
             return context.get_dummy_value()
 
@@ -66,7 +66,7 @@ def dot_sixteens(typingctx: Any, halves: Any, floats: Any, count: Any) -> Any:
             def at(base: Any, item_bytes: int, index: Any = loop.index) -> Any:
                 return builder.add(base, builder.mul(index, ir.Constant(intp, SIXTEEN * item_bytes)))
 
-            left = _floats_at(builder, at(halves_, _HALF_BYTES), SIXTEEN)
+            left = floats_at(builder, at(halves_, _HALF_BYTES), SIXTEEN)
             right = builder.load(builder.inttoptr(at(floats_, _FLOAT_BYTES), vector.as_pointer()), align=_FLOAT_BYTES)
             builder.store(builder.call(fma, [left, right, builder.load(sums)]), sums)
         total, index = builder.load(sums), ir.IntType(32)

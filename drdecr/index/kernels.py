@@ -3,7 +3,7 @@
 They read a segment's memory-mapped arrays in place. Nothing here allocates more than a few lanes.
 numba looks only at this file's text when it decides whether a cached kernel is still good, so it names the text of
 the intrinsics that it compiles in: a test says what belongs here after a change to those.
-Intrinsics: 7d4cd141e940c140
+Intrinsics: d600b5878a66367a
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from drdecr.compiled import compiled
 from drdecr.index.byte_tiles import byte_tile, fold_rows
+from drdecr.index.lane_sum import lane_sum
 from drdecr.index.lanes import (
     LANES,
     TILE_REGISTERS,
@@ -51,43 +52,54 @@ def lane_products(rows: Any, queries: Any, lanes: Any, out: Any, column: int) ->
 
 @compiled
 def byte_lane_products(
-    rows: Any, corrections: Any, scales: Any, queries: Any, lane_scales: Any, lanes: Any, out: Any, column: int
+    rows: Any,
+    corrections: Any,
+    scales: Any,
+    queries: Any,
+    lane_scales: Any,
+    lanes: Any,
+    out: Any,
+    column: int,
+    lows: Any,
+    highs: Any,
 ) -> None:
     """Write rows x lanes dot products of rounded vectors into columns [column, column + lanes) of `out`.
 
     Shapes: rows (n, dim) int8, queries (dim / 4, lanes, 4) uint8, corrections (n,) int32 which the sums are too large
-    by, scales (n,) and lane_scales (lanes,) float32: what a unit is worth; out (n, width) float32.
+    by, scales (n,) and lane_scales (lanes,) float32: what a unit is worth; out (n, width) float32; lows and highs
+    (width,) float32 follow each column's.
     """
-    step, width = TILE_REGISTERS // len(lanes), len(lanes) * LANES
-    sums = np.empty((step, width), np.int32)
+    step, width = TILE_REGISTERS // len(lanes), rows.shape[1]
     for row in range(0, len(rows), step):
         byte_tile(
-            rows.ctypes.data + row * rows.shape[1],
-            rows.shape[1],
+            rows.ctypes.data + row * width,
+            width,
             len(rows) - row,
             queries.ctypes.data,
             len(queries),
-            sums.ctypes.data,
+            corrections.ctypes.data + 4 * row,
+            scales.ctypes.data + 4 * row,
+            lane_scales.ctypes.data,
+            out.ctypes.data + 4 * (row * out.shape[1] + column),
+            4 * out.shape[1],
+            lows.ctypes.data + 4 * column,
+            highs.ctypes.data + 4 * column,
             lanes,
         )
-        for own in range(min(step, len(rows) - row)):
-            scale, correction = scales[row + own], corrections[row + own]
-            part = out[row + own, column : column + width]
-            for lane in range(len(part)):
-                part[lane] = np.float32(sums[own, lane] - correction) * (scale * lane_scales[lane])
 
 
 @compiled
-def scale_products(scales: Any, lane_scales: Any, out: Any, column: int) -> None:
+def scale_products(scales: Any, lane_scales: Any, out: Any, column: int, lows: Any, highs: Any) -> None:
     """Give the dot products of rounded vectors in columns [column, column + lanes) of `out` their units.
 
     Shapes: as `byte_lane_products`.
     """
     for row in range(len(scales)):
-        scale = scales[row]
-        part = out[row, column : column + len(lane_scales)]
-        for lane in range(len(part)):
-            part[lane] *= scale * lane_scales[lane]
+        for lane in range(len(lane_scales)):
+            score = out[row, column + lane] * (scales[row] * lane_scales[lane])
+            out[row, column + lane] = score
+            lows[column + lane] = score if score < lows[column + lane] else lows[column + lane]
+            highs[column + lane] = score if score > highs[column + lane] else highs[column + lane]
 
 
 @compiled
@@ -113,15 +125,10 @@ def add_part_maxsim(
                 fold_tile(
                     source + row * stride, stride, left, queries.ctypes.data, rows.shape[1], own.ctypes.data, lanes
                 )
-            total = 0.0
             for lane in range(used):
-                total += own[lane]
                 best[lane] = max(best[lane], own[lane])
-            part_scores[part] += total
-        total = 0.0
-        for lane in range(used):
-            total += best[lane]
-        scores[passage] += total
+            part_scores[part] += lane_sum(own, used)
+        scores[passage] += lane_sum(best, used)
 
 
 @compiled
@@ -156,17 +163,29 @@ def best_lists(table: Any, tokens: int, lists: Any, scores: Any) -> None:
 
 @compiled
 def visit_lists(
-    packed: Any, starts: Any, sizes: Any, lists: Any, gains: Any, allowed: Any, marks: Any, sums: Any, met: Any
+    packed: Any,
+    starts: Any,
+    sizes: Any,
+    lists: Any,
+    gains: Any,
+    allowed: Any,
+    marks: Any,
+    since: int,
+    sums: Any,
+    met: Any,
+    gained: Any,
 ) -> int:
-    """Add to every passage met in a query token's lists that token's best gain; return how many were met.
+    """Add up, for every passage met in the query tokens' lists, each token's best gain; return how many were met.
 
     Shapes: packed, starts and sizes as `indexer.posting_lists` writes them; lists and gains (tokens, n), best
-    first; allowed (passages,) bool, or None for all; marks (passages,) int32 and sums (passages,) float32, zero
-    before; met (passages + 1,) int64, filled from the front.
+    first; allowed (passages,) bool, or None for all; met (passages + 1,) int64 and gained (passages + 1,) float32,
+    filled from the front: the passages and what they gained. Scratch memory: marks (passages,) int32, all of them
+    less than `since` before and less than `since` + tokens after; sums (passages,) float32.
     """
     base = packed.ctypes.data
     count = 0
     for token in range(lists.shape[0]):
+        now = since + token
         for place in range(lists.shape[1]):
             cell = lists[token, place]
             gain = gains[token, place]
@@ -191,27 +210,25 @@ def visit_lists(
                 # Without branches: which passages were met before is anybody's guess.
                 mark = marks[passage]
                 met[count] = passage
-                count += mark == 0
-                marks[passage] = token + 1
-                sums[passage] += gain if mark != token + 1 else np.float32(0)
+                count += mark < since
+                marks[passage] = now
+                before = sums[passage]
+                added = gain if mark != now else np.float32(0)
+                sums[passage] = (before if mark >= since else np.float32(0)) + added
+    for i in range(count):
+        gained[i] = sums[met[i]]
     return count
 
 
 @compiled
-def narrow_table(table: Any, out: Any, steps: Any) -> None:
+def narrow_table(table: Any, lows: Any, highs: Any, out: Any, steps: Any) -> None:
     """Round a score table to bytes: what a score lies above the least of its lane, in units of the lane's own.
 
-    Shapes: table (lists, width) float32, out (lists, width) uint8, steps (width,) float32: what a unit of each lane
-    is worth. A byte a score keeps the table in a core's cache.
+    Shapes: table (lists, width) float32, lows and highs (width,) float32, each lane's least and greatest score; out
+    (lists, width) uint8, steps (width,) float32: what a unit of each lane is worth. A byte a score keeps the table in
+    a core's cache.
     """
     width = table.shape[1]
-    lows, highs = np.full(width, np.float32(np.inf)), np.full(width, np.float32(-np.inf))
-    for row in range(len(table)):
-        # As a vector unit compares, so that the loop becomes one.
-        for lane in range(width):
-            score = table[row, lane]
-            lows[lane] = score if score < lows[lane] else lows[lane]
-            highs[lane] = score if score > highs[lane] else highs[lane]
     scales = np.empty(width, np.float32)
     for lane in range(width):
         steps[lane] = max((highs[lane] - lows[lane]) / np.float32(255), np.float32(1e-30))
@@ -228,48 +245,17 @@ def score_by_cells(passages: Any, offsets: Any, cells: Any, table: Any, steps: A
     Shapes: passages (n,) int64, table (lists, width) uint8 and steps (width,) of `narrow_table`, scores (n,) float32.
     """
     width = table.shape[1]
-    best = np.empty(width, np.uint8)
+    best, worth = np.empty(width, np.uint8), np.empty(width, np.float32)
     for i in range(len(passages)):
-        if i + 2 < len(passages):
-            soon = cells.ctypes.data + offsets[passages[i + 2]] * cells.itemsize
+        if i + 6 < len(passages):
+            soon = cells.ctypes.data + offsets[passages[i + 6]] * cells.itemsize
             prefetch(soon)
             prefetch(soon + _CACHE_LINE)
         first = offsets[passages[i]]
         fold_rows(cells, first, offsets[passages[i] + 1] - first, table, best)
-        total = np.float32(0)
         for lane in range(tokens):
-            total += np.float32(best[lane]) * steps[lane]
-        scores[i] = total
-
-
-@compiled
-def best_rows(passages: Any, offsets: Any, cells: Any, table: Any, tokens: int, rows: Any, bounds: Any) -> int:
-    """List of these passages' token rows those whose centroid some query token scores best in its passage.
-
-    Shapes: as `score_by_cells`; fills rows (tokens of the passages,) int64 from the front and bounds (passages + 1,)
-    int64, and returns how many rows there are.
-    """
-    width = table.shape[1]
-    best, real = np.empty(width, np.uint8), np.zeros(width, np.uint8)
-    real[:tokens] = 1
-    count = 0
-    bounds[0] = 0
-    for i in range(len(passages)):
-        if i + 2 < len(passages):
-            soon = cells.ctypes.data + offsets[passages[i + 2]] * cells.itemsize
-            prefetch(soon)
-            prefetch(soon + _CACHE_LINE)
-        first = offsets[passages[i]]
-        fold_rows(cells, first, offsets[passages[i] + 1] - first, table, best)
-        for row in range(offsets[passages[i]], offsets[passages[i] + 1]):
-            cell = cells[row]
-            found = np.uint8(0)
-            for lane in range(width):
-                found |= np.uint8(table[cell, lane] == best[lane]) & real[lane]
-            rows[count] = row
-            count += found != 0
-        bounds[i + 1] = count
-    return count
+            worth[lane] = np.float32(best[lane]) * steps[lane]
+        scores[i] = lane_sum(worth, tokens)
 
 
 @compiled

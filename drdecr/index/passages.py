@@ -174,6 +174,20 @@ class PassageStore:
             return spans
         return np.column_stack([np.arange(len(spans), dtype=np.int32), spans])
 
+    def characters(self, positions: Sequence[int], rows: Sequence[slice]) -> list[tuple[int, int] | None]:
+        """Return the characters [start, end) that some token rows of each of these passages cover.
+
+        None where there are none: no spans are stored, or no token has these rows.
+        """
+        packed: dict[int, bytes] = {}
+        for part in _parts(positions):
+            marks = ",".join("?" * len(part))
+            packed.update(self._rows(f"SELECT position, packed FROM spans WHERE position IN ({marks})", part))
+        return [
+            _covered(packed[position], own) if position in packed else None
+            for position, own in zip(positions, rows, strict=True)
+        ]
+
     def _in_order(self, found: dict[int, _Found], positions: Sequence[int]) -> list[_Found]:
         try:
             return [found[position] for position in positions]
@@ -208,10 +222,30 @@ def pack_spans(spans: NDArray[np.int32]) -> bytes:
     return bytes([width + _WITH_ROWS * len(gaps)]) + steps.astype(f"<i{width}").tobytes()
 
 
+def _covered(packed: bytes, rows: slice) -> tuple[int, int] | None:
+    """Return the first and the last character of the tokens whose vectors are these rows."""
+    pooled, steps = _steps(packed)
+    starts = steps[:, -2].cumsum()
+    ends = starts + steps[:, -1]
+    if pooled:
+        row = steps[:, 0].cumsum()
+        own = (row >= rows.start) & (row < rows.stop)
+        starts, ends = starts[own], ends[own]
+    else:
+        starts, ends = starts[rows], ends[rows]
+    return (int(starts.min()), int(ends.max())) if len(starts) else None
+
+
+def _steps(packed: bytes) -> tuple[bool, NDArray[np.int64]]:
+    """Read gaps and lengths, (tokens, 2), or with the gaps of rows before them, (tokens, 3)."""
+    rows, width = divmod(packed[0], _WITH_ROWS)
+    steps = np.frombuffer(packed, dtype=f"<i{width}", offset=1).reshape(-1, 2 + rows)
+    return bool(rows), steps.astype(np.int64)
+
+
 def unpack_spans(packed: bytes) -> NDArray[np.int32]:
     """Undo `pack_spans`."""
-    rows, width = divmod(packed[0], _WITH_ROWS)
-    steps = np.frombuffer(packed, dtype=f"<i{width}", offset=1).reshape(-1, 2 + rows).astype(np.int64)
+    _, steps = _steps(packed)
     columns = np.cumsum(steps[:, :-1], axis=0)
     return np.column_stack([columns, columns[:, -1] + steps[:, -1]]).astype(np.int32)
 

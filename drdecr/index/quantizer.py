@@ -19,6 +19,7 @@ from drdecr.index.byte_products import RoundedRows, round_rows
 from drdecr.index.codec import Codec, codec_of, stored_dim
 from drdecr.index.faiss_install import load_faiss
 from drdecr.index.manifest import QuantizerRecord
+from drdecr.index.whole_codes import WholeCodes
 
 QUANTIZER = "quantizer.faiss"
 
@@ -54,6 +55,11 @@ class Quantizer:
     def rounded_centroids(self) -> RoundedRows:
         """The centroids in whole numbers, which candidates are chosen by."""
         return round_rows(self.centroids)
+
+    @cached_property
+    def whole_codes(self) -> WholeCodes:
+        """The codes in whole numbers, which finalists are chosen by."""
+        return self.codec.whole()
 
     @property
     def lists(self) -> int:

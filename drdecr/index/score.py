@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from drdecr.index.byte_products import rounded_products
-from drdecr.index.kernels import add_part_maxsim, best_rows, narrow_table
+from drdecr.index.byte_products import ScoreTable, rounded_products
+from drdecr.index.estimates import add_estimates
+from drdecr.index.kernels import add_part_maxsim, narrow_table
 from drdecr.index.lane_blocks import LaneBlock, lane_blocks
+from drdecr.index.lanes import MAX_LANES
 from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import Segment
+from drdecr.index.whole_codes import WholeLanes, whole_lanes
 
 # Decoded tokens that are scored at a time: at 128 dimensions 256 KiB, which stays in a core's own cache.
 _BLOCK_TOKENS = 512
@@ -32,7 +35,8 @@ class QueryLanes:
     sentence_scale: float
     closeness: float = 0.0
     _blocks: dict[int, list[LaneBlock]] = field(default_factory=dict)
-    _tables: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    _tables: dict[int, ScoreTable] = field(default_factory=dict)
+    _whole: dict[int, list[WholeLanes]] = field(default_factory=dict)
     _narrow: dict[int, tuple[NDArray[np.uint8], NDArray[np.float32]]] = field(default_factory=dict)
 
     @property
@@ -47,16 +51,25 @@ class QueryLanes:
 
     def table(self, quantizer: Quantizer) -> NDArray[np.float32]:
         """Return the dot products of all centroids with all lanes, (lists, lanes), rounded (see `byte_products`)."""
+        return self._table(quantizer).scores
+
+    def _table(self, quantizer: Quantizer) -> ScoreTable:
         if id(quantizer) not in self._tables:
             self._tables[id(quantizer)] = rounded_products(quantizer.rounded_centroids, self.blocks(quantizer))
         return self._tables[id(quantizer)]
 
+    def whole_lanes(self, quantizer: Quantizer) -> list[WholeLanes]:
+        """Return the query's lanes in whole numbers, beside a quantiser's codes."""
+        if id(quantizer) not in self._whole:
+            self._whole[id(quantizer)] = [whole_lanes(quantizer.whole_codes, each) for each in self.blocks(quantizer)]
+        return self._whole[id(quantizer)]
+
     def narrow_table(self, quantizer: Quantizer) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return the same table in bytes, above each lane's least score, and what a unit of each lane is worth."""
         if id(quantizer) not in self._narrow:
-            table = self.table(quantizer)
-            narrow, steps = np.empty(table.shape, np.uint8), np.empty(table.shape[1], np.float32)
-            narrow_table(table, narrow, steps)
+            table = self._table(quantizer)
+            narrow, steps = np.empty(table.scores.shape, np.uint8), np.empty(table.scores.shape[1], np.float32)
+            narrow_table(table.scores, table.lows, table.highs, narrow, steps)
             self._narrow[id(quantizer)] = narrow, steps
         return self._narrow[id(quantizer)]
 
@@ -93,21 +106,40 @@ def relevance(
 
 
 def estimated_relevance(segment: Segment, query: QueryLanes, passages: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Score passages with tokens by the few tokens that matter, (passages,): never more than the exact score.
-
-    Those are a window's tokens whose centroid some query token scores best (with a `closeness`: a passage's): of 80
-    tokens about a sixth. `passages` ascend.
-    """
+    """Score passages with tokens by their codes as whole numbers, (passages,): some thousandths off a token."""
     windows, parts = segment.windows_of(passages)
-    offsets = segment.window_offsets
-    groups, starts = (passages, segment.offsets) if query.closeness else (windows, offsets)
-    rows = np.empty(int((offsets[windows + 1] - offsets[windows]).sum()), np.int64)
-    bounds = np.empty(len(groups) + 1, np.int64)
-    narrow, _ = query.narrow_table(segment.quantizer)
-    rows = rows[: best_rows(groups, starts, segment.cells, narrow, query.tokens, rows, bounds)]
-    if query.closeness:
-        bounds = np.append(np.searchsorted(rows, offsets[windows]), len(rows))
-    return _relevance(segment, query, windows, parts, rows, bounds)[0]
+    quantizer = segment.quantizer
+    codes = quantizer.whole_codes
+    middles = query.table(quantizer) if codes.by_centroid else np.zeros((1, MAX_LANES), np.float32)
+    scores, own = np.zeros(len(passages), np.float64), np.zeros(len(windows), np.float64)
+    column = 0
+    for block, lanes in zip(query.blocks(quantizer), query.whole_lanes(quantizer), strict=True):
+        add_estimates(
+            segment.codes,
+            segment.cells,
+            codes.kind,
+            codes.tables,
+            (0,) * codes.tables.shape[2],
+            codes.scale,
+            windows,
+            parts,
+            segment.window_offsets,
+            middles,
+            int(codes.by_centroid),
+            column,
+            lanes.queries,
+            lanes.scales,
+            block.lanes,
+            block.used,
+            quantizer.stored_dim,
+            scores,
+            own,
+        )
+        column += block.vectors.shape[1] if codes.by_centroid else 0
+    constant = sum(lanes.constant for lanes in query.whole_lanes(quantizer))
+    scores += constant
+    own += constant
+    return _with_sentences(segment, query, windows, parts, scores, own)[0]
 
 
 def _relevance(
@@ -123,14 +155,27 @@ def _relevance(
     `parts` (passages + 1,) are the windows of each passage, `rows` (tokens,) the token rows that count, `bounds`
     (windows + 1,) each window's among them.
     """
+    together = parts if query.closeness else np.arange(len(windows) + 1)
+    scores, own = _maxsim(segment, query, rows, bounds, together)
+    return _with_sentences(segment, query, windows, parts, scores, own)
+
+
+def _with_sentences(
+    segment: Segment,
+    query: QueryLanes,
+    windows: NDArray[np.int64],
+    parts: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    own: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Make relevance of the MaxSim of passages, which only a `closeness` reads, and that of their windows, `own`."""
     sentences, firsts = sentence_scores(segment, query, windows), parts[:-1]
     if query.closeness:
-        scores, own = _maxsim(segment, query, rows, bounds, parts)
         own *= query.closeness
         scores += np.maximum.reduceat(own, firsts)
         scores += np.maximum.reduceat(sentences, firsts)
         return scores, own + sentences
-    own = _maxsim(segment, query, rows, bounds, np.arange(len(windows) + 1))[0] + sentences
+    own = own + sentences
     return (np.maximum.reduceat(own, firsts) if segment.has_windows else own), own
 
 

@@ -111,6 +111,13 @@ class Segment:
         """Whether any passage has more than one window."""
         return self._windows is not None
 
+    def has_several_windows(self, passages: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Tell which of these passages have more than one window."""
+        if self._windows is None:
+            return np.zeros(len(passages), np.bool_)
+        several: NDArray[np.bool_] = self._windows[passages + 1] - self._windows[passages] > 1
+        return several
+
     def windows_of(self, passages: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the windows of passages, (windows,), and the bounds of each passage in them, (passages + 1,)."""
         if self._windows is None:

@@ -26,10 +26,21 @@ def _constant(kind: Any, values: list[Any]) -> Any:
     return ir.Constant(ir.VectorType(kind, len(values)), values)
 
 
+def sixteen_sixes(builder: Any, source: Any) -> Any:
+    """Emit the sixteen codes of 6 bits at an address, 16 bits wide."""
+    byte, half = ir.IntType(8), ir.IntType(16)
+    kind = ir.VectorType(byte, _PACKED_BYTES)
+    packed = builder.load(builder.inttoptr(source, kind.as_pointer()), align=1)
+    places = [3 * group + place for group in range(SIXTEEN // 4) for pair in _BYTES_OF_LANE for place in pair]
+    spread = builder.shuffle_vector(packed, ir.Constant(kind, ir.Undefined), _constant(_INDEX, places))
+    pairs = builder.bitcast(spread, ir.VectorType(half, SIXTEEN))
+    shifted = builder.lshr(pairs, _constant(half, list(_SHIFT_OF_LANE) * (SIXTEEN // 4)))
+    return builder.and_(shifted, _constant(half, [63] * SIXTEEN))
+
+
 @intrinsic
 def decode_sixteen_sixes(typingctx: Any, source: Any, middle: Any, lows: Any, steps: Any, target: Any) -> Any:
     """Store middle + (low + code x step) for sixteen dimensions; all arguments are addresses, of any alignment."""
-    byte, half = ir.IntType(8), ir.IntType(16)
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         source_, middle_, lows_, steps_, target_ = args
@@ -37,13 +48,7 @@ def decode_sixteen_sixes(typingctx: Any, source: Any, middle: Any, lows: Any, st
         def load(address: Any, kind: Any) -> Any:
             return builder.load(builder.inttoptr(address, kind.as_pointer()), align=1)
 
-        packed = load(source_, ir.VectorType(byte, _PACKED_BYTES))
-        places = [3 * group + place for group in range(SIXTEEN // 4) for pair in _BYTES_OF_LANE for place in pair]
-        undefined = ir.Constant(packed.type, ir.Undefined)
-        spread = builder.shuffle_vector(packed, undefined, _constant(_INDEX, places))
-        pairs = builder.bitcast(spread, ir.VectorType(half, SIXTEEN))
-        shifted = builder.lshr(pairs, _constant(half, list(_SHIFT_OF_LANE) * (SIXTEEN // 4)))
-        codes = builder.and_(shifted, _constant(half, [63] * SIXTEEN))
+        codes = sixteen_sixes(builder, source_)
         values = builder.sitofp(builder.zext(codes, ir.VectorType(_INDEX, SIXTEEN)), _FLOATS)
         left_over = builder.fadd(load(lows_, _FLOATS), builder.fmul(values, load(steps_, _FLOATS)))
         decoded = builder.fadd(load(middle_, _FLOATS), left_over)

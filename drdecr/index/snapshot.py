@@ -273,24 +273,24 @@ class Snapshot:
             positions, scores, windows = positions[kept], scores[kept], windows[kept]
         order = np.lexsort((positions, -scores))[:k]
         best = positions[order].tolist()
-        return [
-            Hit(passage_id, score, position, self._characters(position, window) if self._has_windows else None)
-            for passage_id, score, position, window in zip(
-                self._ids(best), scores[order].tolist(), best, windows[order].tolist(), strict=True
-            )
-        ]
+        characters = self._characters(best, windows[order])
+        return list(map(Hit, self._ids(best), scores[order].tolist(), best, characters))
 
-    def _characters(self, position: int, window: int) -> tuple[int, int] | None:
-        """Return the characters of a window, None for one that is its whole passage or has no spans."""
-        segment, local = self._locate(position)
-        if len(segment.windows_of(np.array([local], np.int64))[0]) == 1:
-            return None
-        members = segment.store.members(local)
-        if members is None:
-            return None
-        rows = segment.token_rows(local, window)
-        own = members[(members[:, 0] >= rows.start) & (members[:, 0] < rows.stop)]
-        return int(own[:, 1].min()), int(own[:, 2].max())
+    def _characters(self, positions: Sequence[int], windows: NDArray[np.int64]) -> list[tuple[int, int] | None]:
+        """Return the characters of each passage's window, None for one that is its whole passage or has no spans."""
+        characters: dict[int, tuple[int, int] | None] = {}
+        for base, end, segment in zip(self._bases, self._bases[1:], self._segments, strict=False):
+            if not segment.has_windows:
+                continue
+            inside = [at for at, position in enumerate(positions) if base <= position < end]
+            local = [positions[at] - base for at in inside]
+            several = segment.has_several_windows(np.array(local, np.int64)).tolist()
+            inside = [at for at, parted in zip(inside, several, strict=True) if parted]
+            local = [position for position, parted in zip(local, several, strict=True) if parted]
+            rows = [segment.token_rows(place, int(windows[at])) for place, at in zip(local, inside, strict=True)]
+            found = segment.store.characters(local, rows)
+            characters.update((positions[at], each) for at, each in zip(inside, found, strict=True))
+        return [characters.get(position) for position in positions]
 
     def _ids(self, positions: Sequence[int]) -> list[str]:
         ids: dict[int, str] = {}

@@ -67,17 +67,14 @@ def test_narrowed_search_gives_exact_scores(snapshot: Snapshot, sentence_dim: in
         assert found == sorted(found, key=lambda hit: (-hit.score, hit.position))
 
 
-def test_estimates_come_close_to_the_exact_score_and_never_above_it(snapshot: Snapshot, sentence_dim: int) -> None:
+def test_estimates_come_close_to_the_exact_score(snapshot: Snapshot, sentence_dim: int) -> None:
     (segment,) = snapshot.segments
     queries = clustered(5, 100, 8, sentence_dim)
     for number in range(5):
         sentence = None if queries.sentences is None else queries.sentences[number]
         query = query_lanes(queries.tokens_of(number), sentence, 0.5)
         exact, windows = relevance(segment, query, np.arange(1500))
-        short = exact - estimated_relevance(segment, query, windows)
-        assert short.min() >= -1e-5
-        best = np.argsort(-exact)[:50]
-        assert short[best].mean() < 0.25 * exact.std()
+        assert estimated_relevance(segment, query, windows) == pytest.approx(exact, abs=0.1 * exact.std())
 
 
 def test_search_returns_k_hits_however_few_lists_it_visits(snapshot: Snapshot, sentence_dim: int) -> None:
