@@ -27,8 +27,10 @@ def read_list(directory: Path, cell: int, passages: int) -> list[int]:
         np.ones((1, 1), np.float32),
         None,
         np.zeros(passages, np.int32),
+        1,
         np.zeros(passages, np.float32),
         met,
+        np.empty(passages, np.float32),
     )
     return met[:found].tolist()
 
