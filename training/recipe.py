@@ -125,13 +125,17 @@ class Stage(_Training):
     `refit_projection` fits an embedded student's projection anew at the end, so that token neighbours stay.
     `emphasis` multiplies how often rows of a source are drawn, by a pattern of its name: `"*/questions/*": 5`; a
     source is a file of parallel text, or a data set and a language (`debian/ja`).
-    `rows` says what it learns from: parallel `text` and labelled queries, or the recipe's `dictionaries` alone.
+    `rows` says what it learns from: parallel `text` and labelled queries, the recipe's `dictionaries` alone, or
+    `all`. `sources` are patterns of the names of those that it draws from, and `longest` how many characters the
+    English of a pair may have.
     `teacher_vectors`: `stored` on disk once for each text, or computed `live` at every step, for more text than disk.
     """
 
     kind: Literal["distil"] = "distil"
     objectives: ObjectiveWeights = ObjectiveWeights()
-    rows: Literal["text", "dictionaries"] = "text"
+    rows: Literal["text", "dictionaries", "all"] = "text"
+    sources: Annotated[list[str], Field(min_length=1)] = ["*"]
+    longest: PositiveInt | None = None
     alike: PositiveInt = 8
     labelled_share: float = Field(default=0.5, ge=0, le=1)
     emphasis: dict[str, Annotated[float, Field(gt=0)]] = {}
@@ -338,9 +342,9 @@ class Recipe(_Part):
         if self.data and not self.languages:
             raise ValueError("languages: name those of the data sets to learn from")
         for stage in self.stages:
-            if isinstance(stage, Stage) and stage.rows == "dictionaries":
+            if isinstance(stage, Stage) and stage.rows != "text":
                 if not self.dictionaries:
-                    raise ValueError(f"stage {stage.name}: `rows: dictionaries` needs files of `dictionaries`")
+                    raise ValueError(f"stage {stage.name}: `rows: {stage.rows}` needs files of `dictionaries`")
                 continue
             of_lists = isinstance(stage, RankingStage) and stage.rows == "lists"
             labelled = isinstance(stage, RankingStage) and stage.rows == "labelled"

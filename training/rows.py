@@ -102,6 +102,19 @@ def read_labelled(data: Iterable[Path], languages: Sequence[str], longest: int) 
     return rows
 
 
+def choose(rows: Mapping[str, list[Row]], sources: Sequence[str], longest: int | None = None) -> dict[str, list[Row]]:
+    """Keep the sources whose name fits a pattern, and their rows of at most `longest` characters of English.
+
+    A source of which nothing is left is left out.
+    """
+    kept = {
+        source: [row for row in some if longest is None or len(row.english) <= longest]
+        for source, some in rows.items()
+        if any(fnmatchcase(source, pattern) for pattern in sources)
+    }
+    return {source: some for source, some in kept.items() if some}
+
+
 def draw(rows: dict[str, list[Row]], count: int, seed: int, emphasis: Mapping[str, float] | None = None) -> list[Row]:
     """Draw `count` rows over the sources, each by the square root of what it has; in random order, by seed.
 

@@ -28,7 +28,7 @@ from training.models import Models, Say, asks_recipes_teacher
 from training.precision import in_bfloat16
 from training.ranking import RankingInputs, run_ranking
 from training.recipe import AnyStage, LiteralStage, RankingStage, Recipe
-from training.rows import Row, leave_out_held_out, read_labelled, read_parallel, read_parallel_files
+from training.rows import Row, choose, leave_out_held_out, read_labelled, read_parallel, read_parallel_files
 from training.run_report import FILE as REPORT_FILE
 from training.run_report import SCORES_FILE, heat_maps, keep_scores, write_report
 from training.stage import StageInputs, run_stage
@@ -131,14 +131,16 @@ def _train(run: StageRun, stage: AnyStage, rows: Rows, models: Models, teacher: 
     assert teacher is not None
     if isinstance(stage, LiteralStage):
         return run_literal(run, rows.parallel, teacher)
-    of_words = stage.rows == "dictionaries"
+    pairs = {} if stage.rows == "dictionaries" else rows.parallel
+    if stage.rows != "text":
+        pairs = {**pairs, **rows.dictionaries}
     return run_stage(
         stage,
         StageInputs(
             student=run.student,
             teacher=TorchEncoder.load(teacher),
-            parallel=rows.dictionaries if of_words else rows.parallel,
-            labelled={} if of_words else rows.labelled,
+            parallel=choose(pairs, stage.sources, stage.longest),
+            labelled={} if stage.rows == "dictionaries" else choose(rows.labelled, stage.sources),
             seed=run.seed,
             dropout=run.dropout,
             bfloat16=run.bfloat16,

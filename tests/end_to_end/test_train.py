@@ -211,7 +211,11 @@ def test_stage_of_words_reads_the_dictionaries_and_no_other_does(
     content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     stage = {"steps": 1, "batch_size": 2, "alike": 1}
     content["dictionaries"] = [str(words)]
-    content["stages"] = [stage | {"name": "words", "rows": "dictionaries"}, stage | {"name": "text"}]
+    content["stages"] = [
+        stage | {"name": "words", "rows": "dictionaries"},
+        stage | {"name": "text"},
+        stage | {"name": "short", "rows": "all", "longest": 30, "sources": [str(words), "*/ru"]},
+    ]
     read: list[StageInputs] = []
 
     def remember(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
@@ -221,9 +225,11 @@ def test_stage_of_words_reads_the_dictionaries_and_no_other_does(
     monkeypatch.setattr("training.run.run_stage", remember)
     (tmp_path / "words.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     run_recipe(load_recipe(tmp_path / "words.yaml"), tmp_path / "run")
-    of_words, of_text = read
+    of_words, of_text, of_short = read
     assert {source: [row.english for row in rows] for source, rows in of_words.parallel.items()} == {
         str(words): ["house", "roof"]
     }
     assert of_words.labelled == {}
     assert sorted(of_text.parallel) == ["data/de", "data/ru"] and of_text.labelled
+    assert sorted(of_short.parallel) == sorted(["data/ru", str(words)]) and list(of_short.labelled) == ["data/ru"]
+    assert max(len(row.english) for rows in of_short.parallel.values() for row in rows) <= 30

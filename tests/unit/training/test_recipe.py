@@ -162,6 +162,8 @@ RANKING = STAGE | {"kind": "ranking"}
         (STAGE | {"teacher_vectors": "live"}, r"stages\.0: teacher_vectors: .* set alike to 1"),
         (STAGE | {"objectives": {"alignment": "transport", "leftovers": "nearest"}}, r"leftovers: only `greedy`"),
         (STAGE | {"rows": "dictionaries"}, r"stage a: `rows: dictionaries` needs files of `dictionaries`"),
+        (STAGE | {"rows": "all"}, r"stage a: `rows: all` needs files of `dictionaries`"),
+        (STAGE | {"sources": []}, r"stages\.0\.sources: .*at least 1"),
         (STAGE | {"start": "later"}, r"stages\.a\.start: later is no model directory, .* and no earlier stage"),
         (STAGE | {"teacher": "a"}, r"stages\.a\.teacher: a is no model directory"),
         (RANKING | {"ways": 65}, r"stages\.0\.ways: .*less than or equal to 64"),

@@ -9,7 +9,7 @@ import pytest
 from fabricated_data_set import make_data_set, translate
 
 from drdecr.errors import InputError
-from training.rows import Row, draw, leave_out_held_out, read_labelled, read_parallel
+from training.rows import Row, choose, draw, leave_out_held_out, read_labelled, read_parallel
 
 LONGEST = 200
 
@@ -130,3 +130,14 @@ def test_emphasis_draws_the_rows_of_a_source_more_often() -> None:
     asked = sum(row.query.startswith("data/questions") for row in drawn)
     assert 850 < asked < 950
     assert draw(rows, 1000, 0, {"nothing": 9.0}) == draw(rows, 1000, 0)
+
+
+def test_a_choice_keeps_short_rows_of_some_sources() -> None:
+    rows = {
+        "set/de": [Row("a", "short", "short"), Row("b", "rather longer", "rather longer")],
+        "set/fr": [Row("c", "rather longer", "rather longer")],
+        "texts/de.tsv.gz": [Row("d", "short", "short")],
+    }
+    assert choose(rows, ["*"]) == rows
+    assert choose(rows, ["set/*"], 5) == {"set/de": [Row("a", "short", "short")]}
+    assert list(choose(rows, ["set/fr", "texts/*"])) == ["set/fr", "texts/de.tsv.gz"]
