@@ -13,6 +13,10 @@ from service.deadline import ClientGoneError, Deadline
 from service.metrics import Metrics
 from service.problems import Problem
 
+# Refusals of one second that are told at once; others wait as long as they ask the client to wait.
+_REFUSED_AT_ONCE = 100
+_RETRY_AFTER_S = 1
+
 _Result = TypeVar("_Result")
 _Params = ParamSpec("_Params")
 
@@ -80,6 +84,7 @@ class WorkQueue:
     def __init__(self, threads: int, depth: int, metrics: Metrics) -> None:
         self._limit = threads + depth
         self._admitted = 0
+        self._refused_since, self._refused = 0.0, 0
         self._metrics = metrics
         self._begun: deque[Callable[[], None]] = deque()
         self._new: deque[Callable[[], None]] = deque()
@@ -101,11 +106,13 @@ class WorkQueue:
         """Hold a place for one request. Raises: Problem 429 when all are taken."""
         if self._admitted >= self._limit:
             self._metrics.refused.labels("queue_full").inc()
+            waiting = self._admitted
+            await self._slow_down()
             raise Problem(
                 429,
                 "queue_full",
-                f"{self._admitted} requests wait already; retry soon.",
-                headers={"Retry-After": "1"},
+                f"{waiting} requests wait already; retry soon.",
+                headers={"Retry-After": str(_RETRY_AFTER_S)},
             )
         self._admitted += 1
         self._metrics.admitted.set(self._admitted)
@@ -114,6 +121,15 @@ class WorkQueue:
         finally:
             self._admitted -= 1
             self._metrics.admitted.set(self._admitted)
+
+    async def _slow_down(self) -> None:
+        """Let a refusal wait where there are many: whoever asks again at once would leave no time for the others."""
+        now = asyncio.get_running_loop().time()
+        if now - self._refused_since >= 1:
+            self._refused_since, self._refused = now, 0
+        self._refused += 1
+        if self._refused > _REFUSED_AT_ONCE:
+            await asyncio.sleep(_RETRY_AFTER_S)
 
     async def run(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 import weakref
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from service.metrics import Metrics
+from service.problems import Problem
 from service.work import WorkQueue
 
 SEARCH = "/v1/indexes/demo/search"
@@ -73,3 +75,25 @@ def test_idle_worker_keeps_nothing_of_its_last_work():
     while gone() is not None:
         assert time.monotonic() < deadline
     queue.close()
+
+
+def test_the_refusals_of_a_flood_wait_and_those_of_a_crowd_do_not():
+    async def told(asking: int) -> tuple[int, int]:
+        """Return how many of so many requests are refused at once, and how many in the end."""
+        queue = WorkQueue(1, 0, Metrics())
+
+        async def ask() -> None:
+            async with queue.admission():
+                pass
+
+        async with queue.admission():
+            asked = [asyncio.create_task(ask()) for _ in range(asking)]
+            for _ in range(3):
+                await asyncio.sleep(0)
+            at_once = sum(one.done() for one in asked)
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+        queue.close()
+        return at_once, sum(isinstance(answer, Problem) and answer.status_code == 429 for answer in answers)
+
+    assert asyncio.run(told(60)) == (60, 60)
+    assert asyncio.run(told(250)) == (100, 250)
