@@ -257,19 +257,20 @@ def _decode(raw: bytes, number: int) -> str:
 
 
 def open_bytes(path: str | Path) -> IO[bytes]:
-    """Open a file to read, through gzip where it begins as gzip does. Raises: InputError."""
+    """Open a file or a pipe to read, through gzip where it begins as gzip does. Raises: InputError."""
     try:
         file = Path(path).open("rb")  # noqa: SIM115 (the caller closes it)
     except FileNotFoundError:
         raise InputError("no such file", path=path) from None
     except IsADirectoryError:
         raise InputError("is a directory, expected a file", path=path) from None
-    magic = file.read(2)
-    file.seek(0)
-    if magic != b"\x1f\x8b":
+    # A pipe cannot go back to its beginning.
+    if file.peek(2)[:2] != b"\x1f\x8b":
         return file
-    file.close()
-    return gzip.open(path, "rb")  # type: ignore[return-value]
+    zipped = gzip.GzipFile(fileobj=file)
+    # So that closing the one closes the other.
+    zipped.myfileobj = file  # type: ignore[assignment]
+    return zipped  # type: ignore[return-value]
 
 
 def _json_object(line: str) -> dict[str, object]:
