@@ -9,6 +9,7 @@ floats that hold the same whole numbers (exact up to 1,040 dimensions).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from drdecr.index.lane_blocks import LaneBlock
 _OFFSET = 128
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RoundedRows:
     """Rows in whole numbers: values (n, dim), int8 or float32; scales (n,) float32, what a unit of each is worth.
 
@@ -33,6 +34,11 @@ class RoundedRows:
     values: NDArray[np.int8] | NDArray[np.float32]
     scales: NDArray[np.float32]
     corrections: NDArray[np.int32]
+
+    @cached_property
+    def weights(self) -> NDArray[np.float32]:
+        """A weight of 1 for each dimension, as `round_lanes` wants them."""
+        return np.ones(self.values.shape[1], np.float32)
 
 
 def round_rows(rows: NDArray[np.float32], *, as_bytes: bool = HAS_BYTE_DOTS) -> RoundedRows:
@@ -65,7 +71,7 @@ def rounded_products(rows: RoundedRows, blocks: list[LaneBlock]) -> ScoreTable:
     for block in blocks:
         lanes = block.vectors.shape[1]
         queries, scales = np.empty((groups, lanes, GROUP), np.uint8), np.empty(lanes, np.float32)
-        round_lanes(block.vectors, np.ones(len(block.vectors), np.float32), _OFFSET, queries, scales)
+        round_lanes(block.vectors, rows.weights, _OFFSET, queries, scales)
         if as_bytes:
             byte_lane_products(
                 rows.values, rows.corrections, rows.scales, queries, scales, block.lanes, out, column, lows, highs

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from drdecr.index.backend import Effort, SearchParams
 from drdecr.index.tuning import Tuning
@@ -42,6 +43,7 @@ LEVELS: dict[Effort, Level] = {
 }
 
 
+@lru_cache(maxsize=1024)
 def knobs_for(
     params: SearchParams, k: int, passages: int, lists: int, tuning: Tuning | None, *, sentences: bool = False
 ) -> tuple[int, int]:

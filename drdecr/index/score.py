@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from dataclasses import dataclass, field
+from operator import sub
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +19,8 @@ from drdecr.index.quantizer import Quantizer
 from drdecr.index.segment import Segment
 from drdecr.index.whole_codes import WholeLanes, whole_lanes
 
-# Decoded tokens that are scored at a time: at 128 dimensions 256 KiB, which stays in a core's own cache.
-_BLOCK_TOKENS = 512
+# Decoded tokens that are scored at a time: at 128 dimensions 512 KiB, which stays in a core's own cache.
+_BLOCK_TOKENS = 1024
 _KEPT_TOKENS = 4096
 _scratch = threading.local()
 
@@ -112,8 +114,9 @@ def estimated_relevance(segment: Segment, query: QueryLanes, passages: NDArray[n
     codes = quantizer.whole_codes
     middles = query.table(quantizer) if codes.by_centroid else np.zeros((1, MAX_LANES), np.float32)
     scores, own = np.zeros(len(passages), np.float64), np.zeros(len(windows), np.float64)
-    column = 0
+    column, constant = 0, 0.0
     for block, lanes in zip(query.blocks(quantizer), query.whole_lanes(quantizer), strict=True):
+        constant += lanes.constant
         add_estimates(
             segment.codes,
             segment.cells,
@@ -136,7 +139,6 @@ def estimated_relevance(segment: Segment, query: QueryLanes, passages: NDArray[n
             own,
         )
         column += block.vectors.shape[1] if codes.by_centroid else 0
-    constant = sum(lanes.constant for lanes in query.whole_lanes(quantizer))
     scores += constant
     own += constant
     return _with_sentences(segment, query, windows, parts, scores, own)[0]
@@ -169,6 +171,8 @@ def _with_sentences(
     own: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Make relevance of the MaxSim of passages, which only a `closeness` reads, and that of their windows, `own`."""
+    if query.sentence is None and not query.closeness and not segment.has_windows:
+        return own, own
     sentences, firsts = sentence_scores(segment, query, windows), parts[:-1]
     if query.closeness:
         own *= query.closeness
@@ -191,13 +195,13 @@ def _maxsim(
     Shapes: rows (tokens,), bounds (windows + 1,) of each window's rows, parts (groups + 1,) of each group's windows.
     """
     scores, parted = np.zeros(len(parts) - 1, np.float64), np.zeros(len(bounds) - 1, np.float64)
-    ends = bounds[parts]
-    longest = int(np.diff(ends).max(initial=0))
+    ends = bounds[parts].tolist()
+    longest = max(map(sub, ends[1:], ends), default=0)
     room = _decoded_room(max(longest, _BLOCK_TOKENS), segment.quantizer.stored_dim)
     start = 0
     while start < len(scores):
         begin = ends[start]
-        stop = max(start + 1, int(np.searchsorted(ends, begin + _BLOCK_TOKENS, side="right")) - 1)
+        stop = max(start + 1, bisect_right(ends, begin + _BLOCK_TOKENS) - 1)
         vectors = segment.turned_rows(rows[begin : ends[stop]], room)
         first, last = parts[start], parts[stop]
         own, groups = bounds[first : last + 1] - begin, parts[start : stop + 1] - first

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from drdecr.index.segment import Segment
 from drdecr.index.tuning import read_tuning
 
 _DEFAULT = SearchParams()
+_Number = TypeVar("_Number", np.int64, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +261,7 @@ class Snapshot:
         if not positions:
             return []
         started = time.perf_counter()
-        hits = self._hits(np.concatenate(positions), np.concatenate(scores), np.concatenate(windows), k)
+        hits = self._hits(_joined(positions), _joined(scores), _joined(windows), k)
         times.fetch_s += time.perf_counter() - started
         return hits
 
@@ -279,6 +281,8 @@ class Snapshot:
     def _characters(self, positions: Sequence[int], windows: NDArray[np.int64]) -> list[tuple[int, int] | None]:
         """Return the characters of each passage's window, None for one that is its whole passage or has no spans."""
         characters: dict[int, tuple[int, int] | None] = {}
+        if not self._has_windows:
+            return [None] * len(positions)
         for base, end, segment in zip(self._bases, self._bases[1:], self._segments, strict=False):
             if not segment.has_windows:
                 continue
@@ -331,6 +335,10 @@ class Snapshot:
                     f"the queries have {found or 'no'} sentence dimensions, "
                     f"the snapshot {self.path} has {self.spec.sentence_dim}"
                 )
+
+
+def _joined(parts: list[NDArray[_Number]]) -> NDArray[_Number]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def find_damage(path: Path, manifest: Manifest, *, hashes: bool, known: Manifest | None = None) -> list[str]:
