@@ -17,7 +17,7 @@ EFFORTS: tuple[Effort, ...] = get_args(Effort)
 class SearchParams:
     """How wide to look; None leaves a knob to `effort` and the collection's size (see `drdecr.index.knobs`).
 
-    `nprobe` is the inverted lists visited a query token, `candidates` the passages of which tokens are decoded;
+    `nprobe` is the inverted lists visited a query token, `candidates` the passages that are scored by their codes;
     the best of those get an exact score.
     A search with nprobe >= lists and candidates >= passages is exact.
     """

@@ -12,8 +12,8 @@ from functools import lru_cache
 from drdecr.index.backend import Effort, SearchParams
 from drdecr.index.tuning import Tuning
 
-# Sentence vectors name the best passages so well that two thirds of the candidates suffice: recall@10 .9895 in .85 of
-# the time instead of .9915, over 6,000 passages under the released student (benchmarks/efforts.py).
+# Sentence vectors name the best passages so well that two thirds of the candidates suffice: recall@10 .993 over 6,000
+# passages under the released student (benchmarks/efforts.py).
 _WITH_SENTENCES = 2 / 3
 # Up to here an exact search is as fast as a narrowed one.
 _SMALL_COLLECTION = 300
