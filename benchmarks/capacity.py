@@ -6,7 +6,7 @@ measured collection, one of which lies in four segments that share a quantiser, 
 - bytes = T (code + cell + posting) + 2 L d + 16 L S + 8 N, and the texts beside them
 - CPU ms of a query = table L + S (list 32 nprobe (T / S) / L + candidate c(N / S, k))
 
-T tokens, N passages, d dimensions, S segments, L = lists(T / S), c the candidates of which tokens are decoded. The
+T tokens, N passages, d dimensions, S segments, L = lists(T / S), c the candidates that are scored by their codes. The
 vectors come from `benchmarks/engine_data.py`; queries have 32 tokens. Recall@10 is of the largest, against exact
 MaxSim.
 
@@ -82,7 +82,7 @@ class Collection:
         return QUERY_TOKENS * min(NPROBE, self.lists) * self.tokens / self.lists
 
     def candidates(self) -> float:
-        """Count the passages of which tokens are decoded, over all segments."""
+        """Count the passages that are scored by their codes, over all segments."""
         each = self.passages / self.segments
         return self.segments * min(LEVELS["balanced"].candidates(round(each), K), each)
 
