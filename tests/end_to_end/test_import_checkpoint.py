@@ -38,10 +38,9 @@ def test_checkpoint_goes_from_import_to_hits(kind: str, tmp_path: Path) -> None:
     drdecr("export", "student", "--onnx", cwd=tmp_path)
     lines = (json.dumps({"id": f"p{at}", "text": text}) for at, text in enumerate(TEXTS))
     (tmp_path / "passages.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    drdecr(
-        "encode", "student", "--kind", "passage", "--input", "passages.jsonl", "--out", "passages.npz", cwd=tmp_path
-    )
     if kind == "pylate":
+        encoded = ("--kind", "passage", "--input", "passages.jsonl", "--out", "passages.npz")
+        drdecr("encode", "student", *encoded, cwd=tmp_path)
         vectors = np.load(tmp_path / "passages.npz")["vectors"]
         assert np.allclose(vectors, np.concatenate(read_vectors(REFERENCE / "pylate.npz")["passage"]), atol=1e-5)
     drdecr(
@@ -49,7 +48,8 @@ def test_checkpoint_goes_from_import_to_hits(kind: str, tmp_path: Path) -> None:
     )
     options = ("--student", tmp_path / "student", "--index", f"all={tmp_path / 'snapshot'}")
     answers = []
-    for encoder in ("onnx", "torch"):
+    # That torch answers as ONNX Runtime does needs no second checkpoint.
+    for encoder in ("onnx", "torch") if kind == "pylate" else ("onnx",):
         with running_service(tmp_path / f"{encoder}.log", *options, ENCODER=encoder) as service:
             body = {"query": QUERY, "k": 3, "highlight": True, "explain": True}
             answer = service.client.post("/v1/indexes/all/search", json=body)
