@@ -49,7 +49,9 @@ class SearchParams(Request):
         default=None, description="null: balanced, which `drdecr index tune` may have set for this index."
     )
     nprobe: int | None = Field(default=None, ge=1, le=1_000_000, description="Clusters visited for each query token.")
-    candidates: int | None = Field(default=None, ge=1, le=10_000_000, description="Passages that are scored exactly.")
+    candidates: int | None = Field(
+        default=None, ge=1, le=10_000_000, description="Passages that are scored by their codes."
+    )
 
 
 Wanted = Annotated[

@@ -25,6 +25,13 @@ _WORDS = ir.VectorType(_WORD, LANES)
 _WORD_BYTES = 4
 
 
+def row_indices(builder: Any, rows_left: Any, registers: int) -> list[Any]:
+    """Emit the indices of a tile's rows; rows past the end repeat the last one."""
+    last = builder.sub(rows_left, ir.Constant(rows_left.type, 1))
+    every = (ir.Constant(rows_left.type, row) for row in range(tile_rows(registers)))
+    return [builder.select(builder.icmp_signed("<", wanted, last), wanted, last) for wanted in every]
+
+
 @intrinsic
 def byte_tile(
     typingctx: Any,
@@ -56,12 +63,7 @@ def byte_tile(
             args
         )
         intp = base.type
-        count = tile_rows(registers)
-        last = builder.sub(left, ir.Constant(intp, 1))
-        indices = [
-            builder.select(builder.icmp_signed("<", wanted, last), wanted, last)
-            for wanted in (ir.Constant(intp, row) for row in range(count))
-        ]
+        indices = row_indices(builder, left, registers)
         addresses = [builder.add(base, builder.mul(index, stride_)) for index in indices]
         sums = [[cgutils.alloca_once(builder, _WORDS) for _ in range(registers)] for _ in addresses]
         for cell in itertools.chain.from_iterable(sums):

@@ -14,9 +14,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from drdecr.index.byte_tiles import GROUP, HAS_BYTE_DOTS
+from drdecr.index.byte_tiles import GROUP, HAS_BYTE_DOTS, row_indices
 from drdecr.index.halves import floats_at
-from drdecr.index.lanes import LANES, cpu_has, tile_rows
+from drdecr.index.lanes import LANES, cpu_has
 from drdecr.index.sixteens import SIXTEEN, sixteen_sixes
 
 _BYTE, _SHORT, _WORD, _FLOAT = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.FloatType()
@@ -93,11 +93,7 @@ def fold_codes(
         def offset(address: Any, count: int) -> Any:
             return builder.add(address, ir.Constant(intp, count))
 
-        last = builder.sub(left, ir.Constant(intp, 1))
-        indices = [
-            builder.select(builder.icmp_signed("<", wanted, last), wanted, last)
-            for wanted in (ir.Constant(intp, row) for row in range(tile_rows(registers)))
-        ]
+        indices = row_indices(builder, left, registers)
         addresses = [builder.add(base, builder.mul(index, stride_)) for index in indices]
         sums = [[cgutils.alloca_once(builder, _WORDS) for _ in range(registers)] for _ in addresses]
         for cell in itertools.chain.from_iterable(sums):

@@ -1,7 +1,7 @@
 """Compiled loops that score passages by their codes, without decoding them: cached on disk, without the GIL.
 
 As in `drdecr.index.kernels`, this file names the text of the intrinsics that it compiles in.
-Intrinsics: 2f203110208e79fb
+Intrinsics: 562469f7a03300a1
 """
 
 from __future__ import annotations

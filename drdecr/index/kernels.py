@@ -3,7 +3,7 @@
 They read a segment's memory-mapped arrays in place. Nothing here allocates more than a few lanes.
 numba looks only at this file's text when it decides whether a cached kernel is still good, so it names the text of
 the intrinsics that it compiles in: a test says what belongs here after a change to those.
-Intrinsics: d600b5878a66367a
+Intrinsics: 76d5392174ef76fc
 """
 
 from __future__ import annotations

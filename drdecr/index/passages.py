@@ -150,12 +150,7 @@ class PassageStore:
 
         Nothing where the snapshot stores none.
         """
-        found: dict[int, NDArray[np.int32]] = {}
-        for part in _parts(positions):
-            marks = ",".join("?" * len(part))
-            rows = self._rows(f"SELECT position, packed FROM spans WHERE position IN ({marks})", part)
-            found.update((row[0], unpack_spans(row[1])) for row in rows)
-        return found
+        return {position: unpack_spans(packed) for position, packed in self._packed_spans(positions).items()}
 
     def metadata_index(self, passages: int) -> MetadataIndex:
         """Return the index of the metadata of these so many passages."""
@@ -166,10 +161,9 @@ class PassageStore:
 
         In the order of the text; None where the snapshot stores no spans.
         """
-        rows = self._rows("SELECT packed FROM spans WHERE position = ?", (position,))
-        if not rows:
+        spans = self.spans_of([position]).get(position)
+        if spans is None:
             return None
-        spans = unpack_spans(rows[0][0])
         if spans.shape[1] == 3:
             return spans
         return np.column_stack([np.arange(len(spans), dtype=np.int32), spans])
@@ -179,14 +173,18 @@ class PassageStore:
 
         None where there are none: no spans are stored, or no token has these rows.
         """
-        packed: dict[int, bytes] = {}
-        for part in _parts(positions):
-            marks = ",".join("?" * len(part))
-            packed.update(self._rows(f"SELECT position, packed FROM spans WHERE position IN ({marks})", part))
+        packed = self._packed_spans(positions)
         return [
             _covered(packed[position], own) if position in packed else None
             for position, own in zip(positions, rows, strict=True)
         ]
+
+    def _packed_spans(self, positions: Sequence[int]) -> dict[int, bytes]:
+        packed: dict[int, bytes] = {}
+        for part in _parts(positions):
+            marks = ",".join("?" * len(part))
+            packed.update(self._rows(f"SELECT position, packed FROM spans WHERE position IN ({marks})", part))
+        return packed
 
     def _in_order(self, found: dict[int, _Found], positions: Sequence[int]) -> list[_Found]:
         try:

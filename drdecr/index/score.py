@@ -98,7 +98,8 @@ def relevance(
     if not len(windows):
         return np.zeros(0, np.float64), windows
     rows, bounds = segment.rows_of_windows(windows)
-    scores, own = _relevance(segment, query, windows, parts, rows, bounds)
+    together = parts if query.closeness else np.arange(len(windows) + 1)
+    scores, own = _with_sentences(segment, query, windows, parts, *_maxsim(segment, query, rows, bounds, together))
     if not segment.has_windows:
         return scores, windows
     best = np.maximum.reduceat(own, parts[:-1])
@@ -144,24 +145,6 @@ def estimated_relevance(segment: Segment, query: QueryLanes, passages: NDArray[n
     return _with_sentences(segment, query, windows, parts, scores, own)[0]
 
 
-def _relevance(
-    segment: Segment,
-    query: QueryLanes,
-    windows: NDArray[np.int64],
-    parts: NDArray[np.int64],
-    rows: NDArray[np.int64],
-    bounds: NDArray[np.int64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Score passages, (passages,), and what each of their windows by itself gives to that, (windows,).
-
-    `parts` (passages + 1,) are the windows of each passage, `rows` (tokens,) the token rows that count, `bounds`
-    (windows + 1,) each window's among them.
-    """
-    together = parts if query.closeness else np.arange(len(windows) + 1)
-    scores, own = _maxsim(segment, query, rows, bounds, together)
-    return _with_sentences(segment, query, windows, parts, scores, own)
-
-
 def _with_sentences(
     segment: Segment,
     query: QueryLanes,
@@ -170,7 +153,11 @@ def _with_sentences(
     scores: NDArray[np.float64],
     own: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Make relevance of the MaxSim of passages, which only a `closeness` reads, and that of their windows, `own`."""
+    """Make relevance of the MaxSim of passages, which only a `closeness` reads, and that of their windows, `own`.
+
+    Return that of the passages, (passages,), and what each window by itself gives to it, (windows,). `parts`
+    (passages + 1,) are the windows of each passage.
+    """
     if query.sentence is None and not query.closeness and not segment.has_windows:
         return own, own
     sentences, firsts = sentence_scores(segment, query, windows), parts[:-1]
