@@ -27,7 +27,7 @@ from drdecr.encoder.load import load_encoder
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER
 from drdecr.encoder.torch_runtime import TorchEncoder
 from training.demo_steps import Clock, DemoDirectory, build_index, forbid_other_mode
-from training.evaluation.held_out import HeldOut, load_held_out
+from training.evaluation.held_out import HeldOut, load_held_out_to_rank
 from training.export import export_onnx
 from training.precision import in_bfloat16, mixed
 from training.ranking_quality import JudgedTexts
@@ -40,8 +40,6 @@ from training.run import RECIPE_FILE, run_recipe, stage_folder
 _OTHER_MINUTES = 6.5
 # Enough for a mean over languages to be within three points, few enough to rank in seconds.
 _QUERIES_A_LANGUAGE = 100
-# Of the passages that are ranked: all of the short texts of one set, the answers and some others of the long ones.
-_CHARACTERS = 300_000
 _GATE_QUERIES = 40
 _GATE_PASSAGES = 400
 
@@ -107,7 +105,7 @@ class Quickstart(DemoDirectory):
         unfinished = self.workdir / "student.partial"
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(product, unfinished)
-        export_onnx(unfinished, judged=_gate(load_held_out(judged)))
+        export_onnx(unfinished, judged=_gate(load_held_out_to_rank(judged, limit=_QUERIES_A_LANGUAGE)))
         shutil.rmtree(self.student, ignore_errors=True)
         unfinished.rename(self.student)
 
@@ -119,7 +117,7 @@ class Quickstart(DemoDirectory):
         for name, data in collections.items():
             if "teacher (en)" in report.content.get(name, {}):
                 continue
-            collection = _held_out(data)
+            collection = load_held_out_to_rank(data, limit=_QUERIES_A_LANGUAGE)
             report.measure(name, "BM25", partial(score_bm25, collection))
             for system, student in {
                 "untrained": run / "models" / "base",
@@ -131,22 +129,6 @@ class Quickstart(DemoDirectory):
             teacher = run / "models" / "teacher"
             report.measure(name, "teacher (en)", partial(_score_torch, teacher, collection, in_english=True))
         click.echo("\n" + report.tables())
-
-
-def _held_out(data: Path) -> HeldOut:
-    """Read the evaluation part of a data set, cut to what ranks in seconds: the answers and other passages."""
-    whole = load_held_out(data, limit=_QUERIES_A_LANGUAGE)
-    asked = {query.id for some in whole.queries.values() for query in some}
-    wanted = {answer for query in asked for answer in whole.qrels.get(query, {})}
-    kept = [passage for passage in whole.passages if passage.id in wanted]
-    characters = sum(len(passage.content) for passage in kept)
-    for passage in whole.passages:
-        if characters >= _CHARACTERS:
-            break
-        if passage.id not in wanted:
-            kept.append(passage)
-            characters += len(passage.content)
-    return HeldOut(kept, whole.queries, whole.english, whole.qrels)
 
 
 def _score_torch(student: Path, held_out: HeldOut, *, in_english: bool = False) -> Table:

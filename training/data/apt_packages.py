@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shlex
-from collections.abc import Sequence
+import subprocess
+import tarfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from drdecr.errors import FetchError
@@ -42,6 +45,24 @@ def download_packages(state: Path, names: Sequence[str]) -> dict[str, Path]:
             f"apt-get ended well but left no {missing[0]} in {place}; this command shows more: {shlex.join(command)}"
         )
     return {name: found[name] for name in offered}
+
+
+def read_package(package: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """Return the contents of those files of a package that are wanted, by path (`usr/share/…`).
+
+    A link is read as the file that it names. Raises: FetchError for a broken package, ResourceError without dpkg-deb.
+    """
+    [command] = apt_command("dpkg-deb")
+    unpacked = subprocess.run([command, "--fsys-tarfile", str(package)], capture_output=True, check=False)
+    if unpacked.returncode != 0:
+        raise FetchError(f"{package} is broken; delete it and run the same command again")
+    found = {}
+    with tarfile.open(fileobj=io.BytesIO(unpacked.stdout)) as archive:
+        for member in archive:
+            path = member.name.removeprefix("./")
+            if wanted(path) and (file := archive.extractfile(member)) is not None:
+                found[path] = file.read()
+    return found
 
 
 def _known(options: Sequence[str]) -> list[str]:

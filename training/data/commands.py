@@ -12,12 +12,14 @@ import click
 from drdecr.errors import UsageError
 from training.data.dictionaries.fetch import fetch_dictionaries
 from training.data.fetch import fetch_debian, fetch_homeassistant
+from training.data.interfaces.fetch import fetch_interfaces
 from training.data.languages import DEFAULT_LANGUAGES, parse_languages
 
 FETCHERS: dict[str, Callable[..., dict[str, object]]] = {
     "homeassistant": fetch_homeassistant,
     "debian": fetch_debian,
     "dictionaries": fetch_dictionaries,
+    "interfaces": fetch_interfaces,
 }
 
 
@@ -38,12 +40,14 @@ def data() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 def fetch(name: str, out: Path, languages: str | None, as_json: bool) -> None:
-    """Fetch a data set: passages, queries with judgments, and training pairs; or dictionaries to train on.
+    """Fetch a data set: passages, queries with judgments, and training pairs; or pairs to train on.
 
     homeassistant: interface texts of Home Assistant (Apache-2.0), by pip, in every language.
     debian: package descriptions and their translations, by apt-get, from this machine's own mirror; no root needed.
     dictionaries: words and names with their English, a file a language, by apt-get and pip; not among them are Korean
     and Thai words, only names.
+    interfaces: menus, settings and messages of GNOME, KDE, LibreOffice and others with their English, a file a
+    language, by apt-get.
 
     Training and evaluation share no text; meta.json in the directory says how it was split. Run the same command
     again to continue after an interruption; finished work is not repeated.
@@ -57,7 +61,7 @@ def fetch(name: str, out: Path, languages: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(meta, ensure_ascii=False))
     else:
-        click.echo(describe_dictionaries(out, meta) if name == "dictionaries" else describe(out, meta))
+        click.echo(describe(out, meta) if "passages" in meta else describe_pairs(out, meta))
 
 
 def describe(out: Path, meta: Mapping[str, Any]) -> str:
@@ -73,9 +77,9 @@ def describe(out: Path, meta: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def describe_dictionaries(out: Path, meta: Mapping[str, Any]) -> str:
-    """Return a line for each language: how many entries there are of which source."""
-    lines = [f"dictionaries in {out}:"]
+def describe_pairs(out: Path, meta: Mapping[str, Any]) -> str:
+    """Return a line for each language: how many pairs there are of which source."""
+    lines = [f"{meta['name']} in {out}:"]
     for lang, counts in meta["languages"].items():
         parts = ", ".join(f"{source} {count:,}" for source, count in counts.items())
         lines.append(f"{lang:6}{sum(counts.values()):>10,}   {parts}")

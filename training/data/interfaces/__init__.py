@@ -1,0 +1,1 @@
+"""What menus, settings and messages of free programs say, in many languages beside English."""
