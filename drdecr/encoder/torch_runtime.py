@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -101,7 +102,10 @@ class TorchEncoder:
             return tokens.cpu().numpy(), of_text, of_tokens
 
         try:
-            narrow = torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+            # In 32 bits the caller's context decides: `autocast(enabled=False)` would end mixed precision here.
+            narrow = (
+                torch.autocast(self.model.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
+            )
             with torch.inference_mode(), narrow:
                 return encode_tokens(
                     tokens,

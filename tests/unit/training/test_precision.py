@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from fabricated_torch_student import make_two_stream_student
 
+from drdecr.encoder.torch_runtime import TorchEncoder
 from training.precision import in_bfloat16, mixed
 
 
@@ -45,3 +50,15 @@ def test_matrix_products_are_in_16_bits_within_mixed_precision_only() -> None:
         assert (ones @ ones).dtype == torch.bfloat16
     with mixed(bfloat16=False):
         assert (ones @ ones).dtype == torch.float32
+
+
+def test_a_student_within_mixed_precision_computes_in_16_bits(tmp_path: Path) -> None:
+    encoder = TorchEncoder.load(make_two_stream_student(tmp_path / "student"))
+    texts = ["which package plays music", "the sound player"]
+    whole = encoder.encode(texts, "passage").vectors
+    with mixed(bfloat16=False):
+        np.testing.assert_array_equal(encoder.encode(texts, "passage").vectors, whole)
+    with mixed(bfloat16=True):
+        half = encoder.encode(texts, "passage").vectors
+    assert not np.array_equal(half, whole)
+    np.testing.assert_allclose(half, whole, atol=0.05)
