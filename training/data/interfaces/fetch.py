@@ -112,7 +112,7 @@ def fetch_interfaces(out: Path, languages: Sequence[str]) -> dict[str, object]:
     # A dictionary keeps each pair once, in the order of the packages, under the source that has it first.
     pairs: dict[str, dict[tuple[str, str], str]] = {lang: {} for lang in languages}
     for name, path in sorted(found.items()):
-        for lang, english, translation in _texts(path, langs):
+        for lang, english, translation in read_texts(path, langs):
             pairs[lang].setdefault((english, translation), sources[name])
     if empty := [lang for lang, some in pairs.items() if not some]:
         raise UsageError(f"--languages: no interface text is translated into {', '.join(empty)}; leave it out")
@@ -129,7 +129,7 @@ def fetch_interfaces(out: Path, languages: Sequence[str]) -> dict[str, object]:
     return write_pairs(out, written, facts, request)
 
 
-def _texts(package: Path, langs: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+def read_texts(package: Path, langs: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     """Yield language, English and translation of what a package's catalogues say in the locales of `langs`."""
 
     def wanted(path: str) -> bool:
