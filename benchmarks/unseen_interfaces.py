@@ -1,4 +1,4 @@
-"""Measure a student on interface texts that it never saw: the English of a translated label or message is to be found.
+"""Measure a student on interface texts that it never saw: the English of a translated text is to be found.
 
 Languages without questions to ask (Thai above all) can be compared with others so. The texts are those of packages
 that `drdecr data fetch interfaces` does not read, less all English texts that `--seen` (its directory) holds in any
