@@ -22,6 +22,7 @@ from training.data.interfaces.labels import LONGEST, clean, pair
         ("_Open…", "Open"),
         ("Save ~As", "Save As"),
         ("C&onnect:", "Connect"),
+        ("Set org_gnome_clocks", None),
         ("開く(_O)", "開く"),
         ("저장 (&S)...", "저장"),
         ("接続しています。", "接続しています"),

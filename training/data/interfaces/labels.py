@@ -16,8 +16,8 @@ _FILLED_IN = re.compile(r"%[\w(\-.#']|%%|[{}$@\\|]|<[^ ]|://|\n\s*\n|&\w+;")
 # Chinese, Japanese and Korean add a Latin letter in brackets to press; other languages mark one of their own.
 _ADDED_KEY = re.compile(r"\s*\([_&~]\w\)")
 _MARKED_KEY = re.compile(r"[_&~](?=\w)")
-# An underscore inside a word is a name of the program's: `org_name`.
-_NAME = re.compile(r"\w_\w*_|\w_\w+_?\w*\(")
+# A text marks one key; a word with more underscores is a name of the program's.
+_NAME = re.compile(r"_\w*_")
 # To be translated into the translators' own names, or settings of a locale.
 _NO_TEXT = re.compile(r"translat\w*[- ]credits|your (?:names|emails)|^default:|^locale$", re.IGNORECASE)
 
