@@ -1,8 +1,9 @@
 """Which passages get an exact score: the stages that narrow a collection down.
 
 1. One product of the query tokens with all centroids.
-2. Each query token visits its best lists; a passage gains what the list's centroid scores above the first list that
-   the token does not visit (that score is imputed to the passages it does not meet).
+2. Each query token visits its best lists, but for those that gain much less than the best; a passage gains what the
+   list's centroid scores above the first list that the token does not visit, or above what a passage that it does not
+   meet is taken to have (the imputed score).
 3. The best few thousand are scored by the centroids of all their tokens, window by window; the sentence vectors enter
    here.
 4. The best of those, the candidates, are scored by their codes as whole numbers, which need no decoding.
@@ -37,6 +38,10 @@ _FINALISTS_SHARE = 5
 # (k-means leaves them in random order).
 _BETTER_LISTS = 0.0125
 _SAMPLED_LISTS = 512
+# A query token passes over the lists that gain less than this share of what its best one does: the default search
+# takes a seventh less time, for .0005 of recall (50,000 passages). With a filter none is passed over: such a list may
+# hold what the filter leaves.
+_GAIN_SHARE = 0.6
 _LAST_MARK = 2**31 - 1
 
 
@@ -88,11 +93,12 @@ class CandidateFinder:
         if knobs.exact:
             return np.arange(len(segment), dtype=np.int64)
         table = query.table(segment.quantizer)
+        share = _GAIN_SHARE if allowed is None or not filtered else 0.0
         if knobs.nprobe == segment.lists and len(segment) <= _SHORTLIST_FACTOR * knobs.candidates:
             # All lists meet all passages, and none would be cut: a small segment of a quantiser with many lists.
             met = np.arange(len(segment), dtype=np.int64) if allowed is None else kept
         else:
-            met = self._meet(table, query.tokens, knobs, wanted, allowed)
+            met = self._meet(table, query.tokens, knobs, wanted, allowed, share)
         if query.sentence is not None:
             # Where passages are read by sentences, several of the nearest are often of one passage.
             count = knobs.candidates * (2 if query.closeness else 1)
@@ -126,16 +132,23 @@ class CandidateFinder:
         knobs: Knobs,
         wanted: int,
         allowed: NDArray[np.bool_] | None,
+        share: float,
     ) -> NDArray[np.int64]:
         nprobe = knobs.nprobe
         while True:
-            met, sums = self._visit(table, tokens, nprobe, allowed)
+            share = share if nprobe < self._segment.lists else 0.0
+            met, sums = self._visit(table, tokens, nprobe, allowed, share)
             if len(met) >= wanted or nprobe == self._segment.lists:
                 return _best(met, sums, _SHORTLIST_FACTOR * knobs.candidates)
-            nprobe = min(4 * nprobe, self._segment.lists)
+            nprobe, share = min(4 * nprobe, self._segment.lists), 0.0
 
     def _visit(
-        self, table: NDArray[np.float32], tokens: int, nprobe: int, allowed: NDArray[np.bool_] | None
+        self,
+        table: NDArray[np.float32],
+        tokens: int,
+        nprobe: int,
+        allowed: NDArray[np.bool_] | None,
+        share: float,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the passages that these lists meet and what each gained; the next visit overwrites both."""
         segment = self._segment
@@ -150,6 +163,7 @@ class CandidateFinder:
             segment.sizes,
             lists[:, :nprobe],
             gains,
+            share,
             allowed,
             scratch.marks,
             scratch.since,

@@ -168,6 +168,7 @@ def visit_lists(
     sizes: Any,
     lists: Any,
     gains: Any,
+    share: float,
     allowed: Any,
     marks: Any,
     since: int,
@@ -176,6 +177,8 @@ def visit_lists(
     gained: Any,
 ) -> int:
     """Add up, for every passage met in the query tokens' lists, each token's best gain; return how many were met.
+
+    A token passes over the lists that gain less than this share of what its first list does.
 
     Shapes: packed, starts and sizes as `indexer.posting_lists` writes them; lists and gains (tokens, n), best
     first; allowed (passages,) bool, or None for all; met (passages + 1,) int64 and gained (passages + 1,) float32,
@@ -189,6 +192,8 @@ def visit_lists(
         for place in range(lists.shape[1]):
             cell = lists[token, place]
             gain = gains[token, place]
+            if gain < share * gains[token, 0]:
+                break
             width = np.int64(packed[starts[cell]])
             escape = (np.int64(1) << width) - 1
             bit = 8 * (starts[cell] + 1)

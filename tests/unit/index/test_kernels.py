@@ -76,10 +76,25 @@ def test_a_visit_that_meets_every_passage_stays_inside_its_memory() -> None:
     places, sizes, lists = np.array([0]), np.array([passages]), np.zeros((2, 1), np.int64)
     # Scratch memory serves visit after visit without being cleaned.
     for since in (1, 3, 5):
-        found = visit_lists(packed, places, sizes, lists, gains, None, marks, since, sums, met, gained)
+        found = visit_lists(packed, places, sizes, lists, gains, 0.0, None, marks, since, sums, met, gained)
         assert met[:found].tolist() == list(range(passages))
         assert gained[:found].tolist() == [1.75] * passages
     assert marks.max() == 6
+
+
+def test_lists_that_gain_little_beside_the_first_are_passed_over() -> None:
+    # Four lists of one passage each, a gap of one bit before it.
+    packed = np.zeros(8 * 4 + 8, np.uint8)
+    packed[::8] = 8
+    packed[1:32:8] = range(4)
+    places, sizes, lists = np.arange(4) * 8, np.ones(4, np.int64), np.arange(4)[None]
+    gains = np.array([[2.0, 1.5, 1.0, 0.5]], np.float32)
+    for share, expected in ((0.0, [0, 1, 2, 3]), (0.5, [0, 1, 2]), (0.6, [0, 1]), (1.0, [0])):
+        marks, sums = np.zeros(4, np.int32), np.zeros(4, np.float32)
+        met, gained = np.empty(5, np.int64), np.empty(5, np.float32)
+        found = visit_lists(packed, places, sizes, lists, gains, share, None, marks, 1, sums, met, gained)
+        assert met[:found].tolist() == expected
+        assert gained[:found].tolist() == gains[0, :found].tolist()
 
 
 _PRODUCTS = """

@@ -25,6 +25,7 @@ def read_list(directory: Path, cell: int, passages: int) -> list[int]:
         np.ascontiguousarray(lists[:, 1]),
         np.array([[cell]]),
         np.ones((1, 1), np.float32),
+        0.0,
         None,
         np.zeros(passages, np.int32),
         1,
