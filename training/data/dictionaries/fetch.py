@@ -19,7 +19,7 @@ def fetch_dictionaries(out: Path, languages: Sequence[str]) -> dict[str, object]
 
     Raises: FetchError, ResourceError, UsageError (there is nothing in a language).
     """
-    request = {"data": "dictionaries", "languages": list(languages)}
+    request = {"data": "dictionaries", "languages": list(languages), "packages": packages(languages)}
     if (finished := read_finished(out, request)) is not None:
         return finished
     with naming_full_disk(out):
