@@ -1,9 +1,9 @@
 """Measure how well a student finds the held-out answers of fetched data sets, beside a teacher that reads English.
 
-Recall@1 and @10 (is an answer among the first) by exact ranking of the answers and other passages, 300,000 characters
-of each set, as `drdecr quickstart` ranks them. The teacher, and the student as its own (`english`), read the human
-English of the same queries. Languages with fewer than 50 held-out queries are left out. A teacher lies in the
-`models/teacher` of any run.
+Recall@1, Recall@10 (is an answer among the first) and MRR@10 by exact ranking of the answers and other passages,
+300,000 characters of each set, as `drdecr quickstart` ranks them. The teacher, and the student as its own
+(`english`), read the human English of the same queries. Languages with fewer than 50 held-out queries are left out.
+A teacher lies in the `models/teacher` of any run.
 
 Example: python benchmarks/held_out.py --student models/drdecr-16 --teacher runs/released/models/teacher \
     --data data/homeassistant data/debian
@@ -22,7 +22,7 @@ from training.evaluation.held_out import FEWEST_QUERIES, HeldOut, load_held_out,
 from training.evaluation.measures import Scores
 from training.report import score_encoder
 
-SHOWN = ("success@1", "success@10")
+SHOWN = ("success@1", "success@10", "mrr@10")
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Measure a student on interface texts that it never saw: the English of a translated text is to be found.
+"""Measure a student on other programs' interface texts: the English of a translated text is to be found.
 
 Languages without questions to ask (Thai above all) can be compared with others so. The texts are those of packages
 that `drdecr data fetch interfaces` does not read, less all English texts that `--seen` (its directory) holds in any
-language. A language's queries are some of its texts; the passages are the English of all queries. Short texts say
-little, so that even a reader of both languages would not find them all.
+language; other text that was trained on may say the same. A language's queries are some of its texts; the passages
+are the English of all queries. Short texts say little, so that even a reader of both languages would miss some.
 
 Example: python benchmarks/unseen_interfaces.py --student models/drdecr-16 --seen data/interfaces --work runs/unseen
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -101,12 +102,12 @@ def fetch_interfaces(out: Path, languages: Sequence[str]) -> dict[str, object]:
 
     Raises: FetchError, ResourceError, UsageError (there is nothing in a language).
     """
-    request = {"data": "interfaces", "languages": list(languages), "packages": sorted(packages(languages))}
+    sources = packages(languages)
+    request = {"data": "interfaces", "languages": list(languages), "packages": sorted(sources)}
     if (finished := read_finished(out, request)) is not None:
         return finished
     with naming_full_disk(out):
         out.mkdir(parents=True, exist_ok=True)
-    sources = packages(languages)
     found = download_packages(out / "cache" / "apt", list(sources))
     langs = {locale: lang for lang in languages for locale in gettext_locales(lang)}
     # A dictionary keeps each pair once, in the order of the packages, under the source that has it first.
@@ -118,7 +119,7 @@ def fetch_interfaces(out: Path, languages: Sequence[str]) -> dict[str, object]:
         raise UsageError(f"--languages: no interface text is translated into {', '.join(empty)}; leave it out")
     facts = {
         "name": "interfaces",
-        "languages": {lang: _counts(some) for lang, some in pairs.items()},
+        "languages": {lang: dict(sorted(Counter(some.values()).items())) for lang, some in pairs.items()},
         "licences": LICENCES,
         "source": {path.name: sha256_of(path) for path in found.values()},
     }
@@ -130,7 +131,10 @@ def fetch_interfaces(out: Path, languages: Sequence[str]) -> dict[str, object]:
 
 
 def read_texts(package: Path, langs: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield language, English and translation of what a package's catalogues say in the locales of `langs`."""
+    """Yield language, English and translation of what a package's catalogues say in the locales of `langs`.
+
+    `langs` is the language of each locale. Raises: FetchError for a broken package or catalogue.
+    """
 
     def wanted(path: str) -> bool:
         return (found := _CATALOG.fullmatch(path)) is not None and found[1] in langs
@@ -148,10 +152,3 @@ def read_texts(package: Path, langs: Mapping[str, str]) -> Iterator[tuple[str, s
         for english, translation in texts:
             if (both := pair(english, translation, lang)) is not None:
                 yield lang, *both
-
-
-def _counts(pairs: Mapping[tuple[str, str], str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for source in pairs.values():
-        counts[source] = counts.get(source, 0) + 1
-    return dict(sorted(counts.items()))
