@@ -252,6 +252,8 @@ def part_of(parameter: str) -> str | None:
         return "query_weights"
     if ".ngram." in parameter or parameter.endswith("context.embedding.weights"):
         return None
+    if ".context.embedding.own" in parameter:
+        return "pieces"
     if ".context.embedding." in parameter:
         return "embedding"
     if ".sentence_head." in parameter:

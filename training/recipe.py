@@ -34,6 +34,8 @@ class ObjectiveWeights(_Part):
     context_relevance: KL of the contextual stream's tokens alone, for a student that has one. sentence: KL of the
     sentence vectors' dot product alone, for a student that has them. projection: KL of each query token's
     cosines to the batch's passage tokens, before to after the projection; trains the projection alone.
+    sentence_query, sentence_passage: sentence-level KD, the mean of a text's contextual tokens against the mean of
+    the teacher's (Reimers and Gurevych 2020). context_sentence: KL of these means' cosines.
     temperature: of all softmaxes, over MaxSim divided by the number of query tokens.
     alignment: which teacher token a student token learns from (see training/alignment.py). leftovers: what a student
     token does for which one-to-one matching left no teacher token: `drop` it, or let it learn from the `nearest`.
@@ -45,6 +47,9 @@ class ObjectiveWeights(_Part):
     context_relevance: NonNegativeFloat = 0.0
     sentence: NonNegativeFloat = 0.0
     projection: NonNegativeFloat = 0.0
+    sentence_query: NonNegativeFloat = 0.0
+    sentence_passage: NonNegativeFloat = 0.0
+    context_sentence: NonNegativeFloat = 0.0
     temperature: float = Field(default=0.05, gt=0)
     alignment: Alignment = "greedy"
     leftovers: Literal["drop", "nearest"] = "drop"
@@ -67,14 +72,16 @@ class ObjectiveWeights(_Part):
 class LearningRates(_Part):
     """One rate for each part of the student; a part with rate 0 stays frozen.
 
-    `context`, `embedding`, `bridge` and `sentence` are the embedded student's English layers, its English piece
-    table, the bridge from its n-gram features to those layers and the head of its sentence vector; `encoder` is
+    `context`, `embedding`, `pieces`, `bridge` and `sentence` are the embedded student's English layers, its English
+    piece table, what each of its pieces has of its own (`piece_width`), the bridge from its n-gram features to those
+    layers and the head of its sentence vector; `encoder` is
     whatever else a student of another kind holds before its projection. `query_weights` are the logarithms of how
     much each piece of a query counts.
     """
 
     context: NonNegativeFloat = 5e-5
     embedding: NonNegativeFloat = 5e-4
+    pieces: NonNegativeFloat = 1e-3
     bridge: NonNegativeFloat = 3e-3
     sentence: NonNegativeFloat = 1e-3
     encoder: NonNegativeFloat = 2e-5
@@ -303,6 +310,7 @@ class Recipe(_Part):
     single words and short terms, for the stages that name them alone: a word says nothing of how common it is in
     sentences. Scores of teachers are kept in `cache`, by default inside the run directory, and used again by any run
     that asks for the same.
+    `piece_width` gives each piece of an embedded student a trainable vector of so many dimensions, where it has none.
     `longest_pair` and `longest_passage` are in characters: longer pairs are left out, longer passages cut.
     `validation_texts` English sentences of each source of parallel text are held back, with all that says the same.
     `precision` is what the models compute in; weights and losses always have 32 bits. `auto` takes bfloat16 where
@@ -319,6 +327,7 @@ class Recipe(_Part):
     teacher: str = EMBEDDED
     dim: PositiveInt = 128
     sentence_weight: NonNegativeFloat = 1.0
+    piece_width: int = Field(default=0, ge=0, le=384)
     data: list[Path] = []
     parallel: list[Path] = []
     dictionaries: list[Path] = []

@@ -14,31 +14,42 @@ class TransferredEmbedding(nn.Module):
     """A large vocabulary expressed in a small one.
 
     Piece v is the weighted sum of `neighbours` rows of the English table, as the vocabulary transfer found them
-    (Minixhofer et al. 2022, WECHSEL, section 3): it is stored, and can be trained, at a fraction of the size.
+    (Minixhofer et al. 2022, WECHSEL, section 3), and with an `own_width` a vector of its own of that many dimensions,
+    mapped to the table's width: what training knows of v that its neighbours do not. Both are stored, and can be
+    trained, at a fraction of the size of a whole table.
     """
 
     rows: Tensor
 
-    def __init__(self, pieces: int, english_pieces: int, width: int, neighbours: int) -> None:
+    def __init__(self, pieces: int, english_pieces: int, width: int, neighbours: int, own_width: int = 0) -> None:
         super().__init__()
+        self.own_width = own_width
         self.english = nn.Parameter(torch.zeros(english_pieces, width))
         self.weights = nn.Parameter(torch.zeros(pieces, neighbours))
         self.register_buffer("rows", torch.zeros(pieces, neighbours, dtype=torch.int32))
+        if own_width:
+            self.own = nn.Parameter(torch.zeros(pieces, own_width))
+            self.own_map = nn.Linear(own_width, width, bias=False)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Embed pieces: (batch, tokens) int64 -> (batch, tokens, width)."""
         neighbours = functional.embedding(self.rows[ids].long(), self.english)
         weights = functional.embedding(ids, self.weights)
-        return torch.matmul(weights.unsqueeze(-2), neighbours).squeeze(-2)
+        embedded = torch.matmul(weights.unsqueeze(-2), neighbours).squeeze(-2)
+        if self.own_width:
+            embedded = embedded + self.own_map(functional.embedding(ids, self.own))
+        return embedded
 
 
 class ContextStream(nn.Module):
     """Piece ids to contextual token features, by a BERT encoder that never saw these pieces."""
 
-    def __init__(self, pieces: int, config: dict[str, Any], neighbours: int) -> None:
+    def __init__(self, pieces: int, config: dict[str, Any], neighbours: int, own_width: int = 0) -> None:
         super().__init__()
         self.config = BertConfig(**{key: value for key, value in config.items() if key != "model_type"})
-        self.embedding = TransferredEmbedding(pieces, self.config.vocab_size, self.config.hidden_size, neighbours)
+        self.embedding = TransferredEmbedding(
+            pieces, self.config.vocab_size, self.config.hidden_size, neighbours, own_width
+        )
         self.bert = BertModel(self.config, add_pooling_layer=False)
         self.bert.embeddings.word_embeddings = nn.Identity()
 

@@ -35,6 +35,7 @@ class TwoStreamEncoder(InputModule):  # type: ignore[misc]
         "context_config",
         "ngram_config",
         "neighbours",
+        "own_width",
         "never_scored",
         "query_length",
         "passage_length",
@@ -50,6 +51,7 @@ class TwoStreamEncoder(InputModule):  # type: ignore[misc]
         context_config: dict[str, Any],
         ngram_config: dict[str, Any],
         neighbours: int = 8,
+        own_width: int = 0,
         never_scored: Sequence[int] = (),
         query_length: int = 64,
         passage_length: int = 256,
@@ -60,10 +62,11 @@ class TwoStreamEncoder(InputModule):  # type: ignore[misc]
         self.context_config = context_config
         self.ngram_config = ngram_config
         self.neighbours = neighbours
+        self.own_width = own_width
         self.never_scored = list(never_scored)
         self.query_length = query_length
         self.passage_length = passage_length
-        self.context = ContextStream(pieces, context_config, neighbours)
+        self.context = ContextStream(pieces, context_config, neighbours, own_width)
         self.ngram = NgramStream(pieces, **ngram_config)
         width = int(self.context.config.hidden_size)
         self.sentence_head = SentenceHead(self.ngram.width, width)

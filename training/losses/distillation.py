@@ -18,7 +18,7 @@ from training.losses.token_kd import token_kd
 from training.recipe import ObjectiveWeights
 from training.teacher import TeacherTokens
 
-_OVER_THE_BATCH = ("relevance", "context_relevance", "sentence")
+_OVER_THE_BATCH = ("relevance", "context_relevance", "sentence", "context_sentence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +109,46 @@ class DistillationLoss(nn.Module):
         return self._token_kd(passage)
 
     def _token_kd(self, side: Side) -> Tensor:
-        tokens = side["context_embeddings" if "context_embeddings" in side else "token_embeddings"]
-        teacher = side.teacher
-        if self.token_map is not None:
-            teacher = functional.normalize(teacher @ self.token_map.to(teacher.device), dim=-1)
-        if tokens.shape[-1] != teacher.shape[-1]:
-            raise ModelError(
-                f"token KD: the student's tokens have {tokens.shape[-1]} dimensions, the teacher's "
-                f"{teacher.shape[-1]}; take a teacher of that width, or the weight 0"
-            )
+        tokens = side[_compared(side)]
         return token_kd(
             tokens,
             side.mask,
-            teacher,
+            self._mapped(side.teacher, tokens.shape[-1]),
             side.teacher_mask,
             alignment=self.objectives.alignment,
             leftovers=self.objectives.leftovers,
         )
+
+    def _mapped(self, teacher: Tensor, width: int) -> Tensor:
+        """Take the teacher's tokens to the width of the student's. Raises: ModelError where they have another."""
+        if self.token_map is not None:
+            teacher = functional.normalize(teacher @ self.token_map.to(teacher.device), dim=-1)
+        if width != teacher.shape[-1]:
+            raise ModelError(
+                f"token KD: the student's tokens have {width} dimensions, the teacher's "
+                f"{teacher.shape[-1]}; take a teacher of that width, or the weight 0"
+            )
+        return teacher
+
+    def _sentence_query(self, query: Side, passage: Side) -> Tensor:
+        return self._sentence_kd(query)
+
+    def _sentence_passage(self, query: Side, passage: Side) -> Tensor:
+        return self._sentence_kd(passage)
+
+    def _sentence_kd(self, side: Side) -> Tensor:
+        tokens = side[_compared(side)]
+        teacher = self._mapped(side.teacher, tokens.shape[-1])
+        distance = mean_direction(tokens, side.mask) - mean_direction(teacher, side.teacher_mask)
+        return distance.square().sum(-1).mean()
+
+    def _context_sentence(self, query: Side, passage: Side) -> Tensor:
+        key = _compared(query)
+        scores = mean_direction(query[key], query.mask) @ mean_direction(passage[key], passage.mask).T
+        with torch.no_grad():
+            taught = (mean_direction(side.teacher, side.teacher_mask) for side in (query, passage))
+            target = next(taught) @ next(taught).T
+        return relevance_kd(scores, target, self.objectives.temperature)
 
     def _relevance(self, query: Side, passage: Side) -> Tensor:
         scores = _scores(query, passage, "token_embeddings")
@@ -152,6 +175,15 @@ class DistillationLoss(nn.Module):
         for module in list(self.model.children())[1:]:
             projected = module(projected)
         return projected["token_embeddings"]
+
+
+def mean_direction(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of each text's tokens, L2-normalised: (batch, t, dim) and (batch, t) bool -> (batch, dim)."""
+    return functional.normalize((tokens * mask.unsqueeze(-1)).sum(1), dim=-1)
+
+
+def _compared(side: Side) -> str:
+    return "context_embeddings" if "context_embeddings" in side else "token_embeddings"
 
 
 def _target(query: Side, passage: Side) -> Tensor:

@@ -24,6 +24,7 @@ from training.precision import mixed
 from training.transfer import use_multilingual
 from training.transfer.bridge import fit_bridge
 from training.transfer.english import EnglishEncoder
+from training.transfer.pieces import grow_pieces
 from training.transfer.projection import fit_projection
 from training.transfer.query_weights import fit_query_weights
 from training.transfer.vocabulary import Neighbours, Piece, read_marked, read_wordpiece, transfer
@@ -50,6 +51,7 @@ def assemble_base(
     texts: Mapping[str, Sequence[str]],
     dim: int = 128,
     sentence_weight: float = SENTENCE_WEIGHT,
+    piece_width: int = 0,
     name: str = NAME,
     bfloat16: bool = False,
 ) -> Path:
@@ -74,6 +76,8 @@ def assemble_base(
     encoder.ngram = stream
     load_context(encoder, english, transfer_vocabulary(tokenizer, stream, english))
     fit_bridge(encoder, english_texts)
+    if piece_width:
+        grow_pieces(encoder, piece_width)
     encoder.eval()
     with mixed(bfloat16=bfloat16):
         fitted = fit_projection(

