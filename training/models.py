@@ -44,7 +44,7 @@ class Models:
     _announced: bool = field(default=False, init=False)
 
     def student(self, name: str) -> Path:
-        """Return the directory of a model that learns. Raises: FetchError, ModelError."""
+        """Return the directory of a model that learns. Raises: FetchError, ModelError, UsageError (`piece_width`)."""
         if name == EMBEDDED:
             return self._made("base", self._assemble)
         return self._grown(self._late_interaction(self.directory(name)))

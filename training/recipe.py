@@ -74,9 +74,8 @@ class LearningRates(_Part):
 
     `context`, `embedding`, `pieces`, `bridge` and `sentence` are the embedded student's English layers, its English
     piece table, what each of its pieces has of its own (`piece_width`), the bridge from its n-gram features to those
-    layers and the head of its sentence vector; `encoder` is
-    whatever else a student of another kind holds before its projection. `query_weights` are the logarithms of how
-    much each piece of a query counts.
+    layers and the head of its sentence vector; `encoder` is whatever else a student of another kind holds before its
+    projection. `query_weights` are the logarithms of how much each piece of a query counts.
     """
 
     context: NonNegativeFloat = 5e-5

@@ -145,9 +145,10 @@ class DistillationLoss(nn.Module):
     def _context_sentence(self, query: Side, passage: Side) -> Tensor:
         key = _compared(query)
         scores = mean_direction(query[key], query.mask) @ mean_direction(passage[key], passage.mask).T
-        with torch.no_grad():
-            taught = (mean_direction(side.teacher, side.teacher_mask) for side in (query, passage))
-            target = next(taught) @ next(taught).T
+        target = (
+            mean_direction(query.teacher, query.teacher_mask)
+            @ mean_direction(passage.teacher, passage.teacher_mask).T
+        )
         return relevance_kd(scores, target, self.objectives.temperature)
 
     def _relevance(self, query: Side, passage: Side) -> Tensor:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import torch
 
 from drdecr.encoder.context_stream import TransferredEmbedding
-from drdecr.encoder.settings import SETTINGS_FILE
 from drdecr.encoder.torch_runtime import load_model
 from drdecr.encoder.two_stream import TwoStreamEncoder
 from drdecr.errors import UsageError
+from training.fit import save_student
 from training.transfer.projection import principal_components
 
 
@@ -53,7 +52,5 @@ def grow_student(student: Path, out: Path, width: int) -> Path:
     """Write a student with vectors for its pieces into `out`; until it is trained its vectors are the same."""
     model = load_model(student, device="cpu")
     grow_pieces(model[0], width)
-    model.save_pretrained(str(out), create_model_card=False)
-    if (student / SETTINGS_FILE).is_file():
-        shutil.copy(student / SETTINGS_FILE, out / SETTINGS_FILE)
+    save_student(model, student, out)
     return out

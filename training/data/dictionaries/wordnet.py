@@ -45,7 +45,7 @@ def read_synsets(files: Mapping[str, bytes]) -> dict[str, Synset]:
                 offset, _, part, count, *rest = facts.split(" ")
                 words = rest[: 2 * int(count, 16) : 2]
             except ValueError:
-                raise FetchError(f"{path} is no file of WordNet; delete the package and run it again") from None
+                raise FetchError(f"{path} is no file of WordNet; fetch the package again") from None
             # A satellite is an adjective; the Thai database does not tell them apart.
             key = f"{offset}-{'a' if part == 's' else part}"
             named = tuple(_POSITION.sub("", word).replace("_", " ") for word in words)
@@ -70,7 +70,7 @@ def read_thai(database: bytes, synsets: Mapping[str, Synset]) -> Iterator[Entry]
             opened.deserialize(database)
             rows = opened.execute("SELECT synsetid, li FROM word_synset ORDER BY synsetid, li").fetchall()
         except sqlite3.Error as problem:
-            raise FetchError(f"the Thai WordNet is broken ({problem}); delete the wheel and run it again") from None
+            raise FetchError(f"the Thai WordNet is broken ({problem}); delete the wheel and fetch again") from None
     for synset, word in rows:
         for meaning in synsets[synset].words[:MEANINGS] if synset in synsets else ():
             yield Entry(tidy(word), tidy(meaning))
