@@ -36,6 +36,7 @@ class ObjectiveWeights(_Part):
     cosines to the batch's passage tokens, before to after the projection; trains the projection alone.
     sentence_query, sentence_passage: sentence-level KD, the mean of a text's contextual tokens against the mean of
     the teacher's (Reimers and Gurevych 2020). context_sentence: KL of these means' cosines.
+    labelled: cross-entropy of the passage that answers a labelled query, among those of its batch.
     temperature: of all softmaxes, over MaxSim divided by the number of query tokens.
     alignment: which teacher token a student token learns from (see training/alignment.py). leftovers: what a student
     token does for which one-to-one matching left no teacher token: `drop` it, or let it learn from the `nearest`.
@@ -50,6 +51,7 @@ class ObjectiveWeights(_Part):
     sentence_query: NonNegativeFloat = 0.0
     sentence_passage: NonNegativeFloat = 0.0
     context_sentence: NonNegativeFloat = 0.0
+    labelled: NonNegativeFloat = 0.0
     temperature: float = Field(default=0.05, gt=0)
     alignment: Alignment = "greedy"
     leftovers: Literal["drop", "nearest"] = "drop"

@@ -3,9 +3,10 @@
     python benchmarks/ablation/run.py benchmarks/ablation/small.yaml --work runs/ablation
 
 Every row but the untrained one and the teachers trains the same untrained student for the same number of steps, once
-a seed. All rows answer the same held-out queries; the results file holds each row's mean over languages, its spread
-over seeds, and for each expectation a paired randomisation test over queries (each query's mean over seeds). What is
-done is kept in --work and not done again. Exit status 1 where an expectation fails.
+a seed. `rows` names the paper's rows, and `variants` of one stage, each with what it changes of the `common` stage
+(`stage`) and of the recipe (`recipe`). All rows answer the same held-out queries; the results file holds each row's
+mean over languages, its spread over seeds, and for each expectation a paired randomisation test over queries (each
+query's mean over seeds). What is done is kept in --work and not done again. Exit status 1 where an expectation fails.
 """
 
 from __future__ import annotations
@@ -59,31 +60,8 @@ class Ablation:
     teacher: Path
 
     def recipe(self, row: str, seed: int) -> Recipe:
-        common = self.settings["training"]
-        steps, batch = common["steps"], common["batch_size"]
-        rates = common["learning_rates"]
-        shared = {"batch_size": batch, "learning_rates": rates, "query_tokens": 40, "passage_tokens": 40}
-        tokens, relevance = self.settings["objectives"]["token"], self.settings["objectives"]["relevance"]
-        off = {"token_query": 0, "token_passage": 0}
-        stages: dict[str, list[dict[str, Any]]] = {
-            "fine-tuning": [
-                {
-                    **shared,
-                    "kind": "ranking",
-                    "objective": "cross-entropy",
-                    "in_batch": True,
-                    "mean_maxsim": True,
-                    "temperature": relevance["temperature"],
-                    "steps": steps,
-                }
-            ],
-            "relevance KD": [{**shared, "objectives": off | relevance, "steps": steps}],
-            "token KD": [{**shared, "objectives": off | tokens, "steps": steps}],
-            "both": [
-                {**shared, "objectives": off | tokens, "steps": steps // 2},
-                {**shared, "objectives": off | relevance, "steps": steps - steps // 2},
-            ],
-        }
+        variant = self.settings.get("variants", {}).get(row)
+        stages = self._paper(row) if variant is None else [merged(self._shared(), variant.get("stage", {}))]
         return Recipe.model_validate(
             {
                 "name": row.replace(" ", "-"),
@@ -95,9 +73,40 @@ class Ablation:
                 "languages": self.settings["languages"],
                 "longest_pair": 120,
                 "longest_passage": 220,
-                "stages": [{"name": f"stage-{at}", **stage} for at, stage in enumerate(stages[row], start=1)],
+                "stages": [{"name": f"stage-{at}", **stage} for at, stage in enumerate(stages, start=1)],
+                **((variant or {}).get("recipe", {})),
             }
         )
+
+    def _shared(self) -> dict[str, Any]:
+        """Return what the stages of all rows have."""
+        sizes = {"query_tokens": 40, "passage_tokens": 40}
+        return {**sizes, **self.settings["training"], **self.settings.get("common", {})}
+
+    def _paper(self, row: str) -> list[dict[str, Any]]:
+        shared = self._shared()
+        steps = shared["steps"]
+        tokens, relevance = self.settings["objectives"]["token"], self.settings["objectives"]["relevance"]
+        off = {"token_query": 0, "token_passage": 0}
+        stages: dict[str, list[dict[str, Any]]] = {
+            "fine-tuning": [
+                {
+                    **shared,
+                    "kind": "ranking",
+                    "objective": "cross-entropy",
+                    "in_batch": True,
+                    "mean_maxsim": True,
+                    "temperature": relevance["temperature"],
+                }
+            ],
+            "relevance KD": [{**shared, "objectives": off | relevance}],
+            "token KD": [{**shared, "objectives": off | tokens}],
+            "both": [
+                {**shared, "objectives": off | tokens, "steps": steps // 2},
+                {**shared, "objectives": off | relevance, "steps": steps - steps // 2},
+            ],
+        }
+        return stages[row]
 
     def trained(self, row: str, seed: int) -> Values:
         place = self.work / row.replace(" ", "-") / str(seed)
@@ -140,6 +149,17 @@ class Ablation:
             return [replace(query, text=text or query.text) for query, text in zip(queries, texts, strict=True)]
 
         return replace(self, held_out=narrowed).scored(TorchEncoder.load(self.teacher), translated)
+
+
+def merged(common: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `common` with `changes`; where both hold a mapping, the mapping with its own changes."""
+    return {
+        **common,
+        **{
+            key: common[key] | change if isinstance(change, dict) and key in common else change
+            for key, change in changes.items()
+        },
+    }
 
 
 def prepare(settings: dict[str, Any], work: Path) -> Ablation:

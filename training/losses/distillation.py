@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
-from sentence_transformers.util import all_gather_padded, all_gather_with_grad
+from sentence_transformers.util import all_gather, all_gather_padded, all_gather_with_grad, get_rank
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from drdecr.errors import ModelError
+from training.losses.labelled import labelled_cross_entropy
 from training.losses.projection import neighbour_kd
 from training.losses.relevance_kd import mean_maxsim, relevance_kd
 from training.losses.token_kd import token_kd
 from training.recipe import ObjectiveWeights
 from training.teacher import TeacherTokens
 
-_OVER_THE_BATCH = ("relevance", "context_relevance", "sentence", "context_sentence")
+_OVER_THE_BATCH = ("relevance", "context_relevance", "sentence", "context_sentence", "labelled")
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side of a batch: what the student gave, and the teacher's tokens (batch, t, dim) with their mask."""
+    """One side of a batch: what the student gave, and the teacher's tokens (batch, t, dim) with their mask.
 
+    `texts` numbers the English texts of this side among the teacher's, (batch,) int64.
+    """
+
+    texts: Tensor
     features: dict[str, Tensor]
     teacher: Tensor
     teacher_mask: Tensor
@@ -44,7 +50,7 @@ class Side:
                 features["attention_mask"] = mask
         if "sentence_embedding" in self.features:
             features["sentence_embedding"] = all_gather_with_grad(self.features["sentence_embedding"])
-        return Side(features, *all_gather_padded(self.teacher, self.teacher_mask))
+        return Side(all_gather(self.texts), features, *all_gather_padded(self.teacher, self.teacher_mask))
 
     def __contains__(self, key: str) -> bool:
         return key in self.features
@@ -53,6 +59,39 @@ class Side:
         if key not in self.features:
             raise ModelError(f"this student gives no {key}; give the objectives that need it the weight 0")
         return self.features[key].float()
+
+
+@dataclass(frozen=True)
+class Both:
+    """The two sides of a batch, and what several objectives compare of them: computed once."""
+
+    query: Side
+    passage: Side
+    sentence_weight: float
+
+    @cached_property
+    def target(self) -> Tensor:
+        """The teacher's scores of each query's candidates, over the number of its query tokens."""
+        query, passage = self.query, self.passage
+        with torch.no_grad():
+            return mean_maxsim(query.teacher, passage.teacher, query.teacher_mask, passage.teacher_mask)
+
+    @cached_property
+    def ranked(self) -> Tensor:
+        """What the student ranks by, less the length prior, over the number of query tokens."""
+        scores = self.scores("token_embeddings")
+        return scores + self.sentence_weight * self.sentence_scores if self.sentence_weight > 0 else scores
+
+    @property
+    def sentence_scores(self) -> Tensor:
+        return self.query["sentence_embedding"] @ self.passage["sentence_embedding"].T
+
+    def scores(self, key: str) -> Tensor:
+        tokens = self.query[key]
+        # A student's own token vectors have their weights already.
+        if key != "token_embeddings" and "query_weights" in self.query:
+            tokens = tokens * self.query["query_weights"].unsqueeze(-1)
+        return mean_maxsim(tokens, self.passage[key], self.query.mask, self.passage.mask)
 
 
 class DistillationLoss(nn.Module):
@@ -87,14 +126,15 @@ class DistillationLoss(nn.Module):
         encoded = self.model(queries, task="query"), self.model(passages, task="document")
         device = labels.device
         query, passage = (
-            Side(features, *self.teacher.padded(labels[:, side].tolist(), device))
+            Side(labels[:, side], features, *self.teacher.padded(labels[:, side].tolist(), device))
             for side, features in enumerate(encoded)
         )
         # The model may run in 16 bits; what is compared at a temperature of 0.05 needs 32.
         with torch.autocast(device.type, enabled=False):
-            everyones = passage.of_all_processes()
+            own = Both(query, passage, self.sentence_weight)
+            everyones = Both(query, passage.of_all_processes(), self.sentence_weight)
             return {
-                name: weight * getattr(self, f"_{name}")(query, everyones if name in _OVER_THE_BATCH else passage)
+                name: weight * getattr(self, f"_{name}")(everyones if name in _OVER_THE_BATCH else own)
                 for name, weight in self.objectives.weights.items()
                 if weight > 0
             }
@@ -102,11 +142,11 @@ class DistillationLoss(nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         return self.objectives.model_dump() | {"sentence_weight": self.sentence_weight}
 
-    def _token_query(self, query: Side, passage: Side) -> Tensor:
-        return self._token_kd(query)
+    def _token_query(self, both: Both) -> Tensor:
+        return self._token_kd(both.query)
 
-    def _token_passage(self, query: Side, passage: Side) -> Tensor:
-        return self._token_kd(passage)
+    def _token_passage(self, both: Both) -> Tensor:
+        return self._token_kd(both.passage)
 
     def _token_kd(self, side: Side) -> Tensor:
         tokens = side[_compared(side)]
@@ -130,11 +170,11 @@ class DistillationLoss(nn.Module):
             )
         return teacher
 
-    def _sentence_query(self, query: Side, passage: Side) -> Tensor:
-        return self._sentence_kd(query)
+    def _sentence_query(self, both: Both) -> Tensor:
+        return self._sentence_kd(both.query)
 
-    def _sentence_passage(self, query: Side, passage: Side) -> Tensor:
-        return self._sentence_kd(passage)
+    def _sentence_passage(self, both: Both) -> Tensor:
+        return self._sentence_kd(both.passage)
 
     def _sentence_kd(self, side: Side) -> Tensor:
         tokens = side[_compared(side)]
@@ -142,7 +182,8 @@ class DistillationLoss(nn.Module):
         distance = mean_direction(tokens, side.mask) - mean_direction(teacher, side.teacher_mask)
         return distance.square().sum(-1).mean()
 
-    def _context_sentence(self, query: Side, passage: Side) -> Tensor:
+    def _context_sentence(self, both: Both) -> Tensor:
+        query, passage = both.query, both.passage
         key = _compared(query)
         scores = mean_direction(query[key], query.mask) @ mean_direction(passage[key], passage.mask).T
         target = (
@@ -151,21 +192,23 @@ class DistillationLoss(nn.Module):
         )
         return relevance_kd(scores, target, self.objectives.temperature)
 
-    def _relevance(self, query: Side, passage: Side) -> Tensor:
-        scores = _scores(query, passage, "token_embeddings")
-        if self.sentence_weight > 0:
-            scores = scores + self.sentence_weight * _sentence_scores(query, passage)
-        return relevance_kd(scores, _target(query, passage), self.objectives.temperature)
+    def _relevance(self, both: Both) -> Tensor:
+        return relevance_kd(both.ranked, both.target, self.objectives.temperature)
 
-    def _context_relevance(self, query: Side, passage: Side) -> Tensor:
-        scores = _scores(query, passage, "context_embeddings")
-        return relevance_kd(scores, _target(query, passage), self.objectives.temperature)
+    def _labelled(self, both: Both) -> Tensor:
+        first = len(both.ranked) * get_rank()
+        return labelled_cross_entropy(
+            both.ranked, both.query.texts, both.passage.texts, first, self.objectives.temperature
+        )
 
-    def _sentence(self, query: Side, passage: Side) -> Tensor:
-        return relevance_kd(_sentence_scores(query, passage), _target(query, passage), self.objectives.temperature)
+    def _context_relevance(self, both: Both) -> Tensor:
+        return relevance_kd(both.scores("context_embeddings"), both.target, self.objectives.temperature)
 
-    def _projection(self, query: Side, passage: Side) -> Tensor:
-        tokens, candidates = (side["token_features"].detach()[side.mask] for side in (query, passage))
+    def _sentence(self, both: Both) -> Tensor:
+        return relevance_kd(both.sentence_scores, both.target, self.objectives.temperature)
+
+    def _projection(self, both: Both) -> Tensor:
+        tokens, candidates = (side["token_features"].detach()[side.mask] for side in (both.query, both.passage))
         return neighbour_kd(
             tokens, self._project(tokens), candidates, self._project(candidates), self.objectives.temperature
         )
@@ -185,20 +228,3 @@ def mean_direction(tokens: Tensor, mask: Tensor) -> Tensor:
 
 def _compared(side: Side) -> str:
     return "context_embeddings" if "context_embeddings" in side else "token_embeddings"
-
-
-def _target(query: Side, passage: Side) -> Tensor:
-    with torch.no_grad():
-        return mean_maxsim(query.teacher, passage.teacher, query.teacher_mask, passage.teacher_mask)
-
-
-def _scores(query: Side, passage: Side, key: str) -> Tensor:
-    tokens = query[key]
-    # A student's own token vectors have their weights already.
-    if key != "token_embeddings" and "query_weights" in query:
-        tokens = tokens * query["query_weights"].unsqueeze(-1)
-    return mean_maxsim(tokens, passage[key], query.mask, passage.mask)
-
-
-def _sentence_scores(query: Side, passage: Side) -> Tensor:
-    return query["sentence_embedding"] @ passage["sentence_embedding"].T

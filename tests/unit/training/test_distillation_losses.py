@@ -17,6 +17,7 @@ from drdecr.encoder.torch_runtime import load_model
 from drdecr.errors import ModelError
 from training.fit import freeze
 from training.losses.distillation import DistillationLoss, mean_direction
+from training.losses.labelled import labelled_cross_entropy
 from training.losses.projection import neighbour_kd
 from training.losses.relevance_kd import mean_maxsim, relevance_kd
 from training.losses.token_kd import token_kd
@@ -102,6 +103,38 @@ def test_relevance_kd_is_the_divergence_of_the_student_from_the_teacher() -> Non
     assert found != pytest.approx(divergence(student, teacher), abs=1e-3)
 
 
+def test_labelled_loss_is_the_cross_entropy_of_the_own_passage_among_the_others() -> None:
+    scores = torch.tensor([[0.7, 0.1, 0.2], [0.3, 0.6, 0.5], [0.9, 0.2, 0.4]])
+    found = labelled_cross_entropy(scores, torch.tensor([0, 1, 2]), torch.tensor([3, 4, 5]), 0, 0.5)
+    shares = [math.exp(scores[i, i] / 0.5) / sum(math.exp(one / 0.5) for one in scores[i]) for i in range(3)]
+    assert found.item() == pytest.approx(-sum(map(math.log, shares)) / 3, abs=1e-6)
+
+
+def test_labelled_loss_leaves_out_parallel_rows_and_what_says_the_same() -> None:
+    # Query 0 is asked for by passage 3, which comes twice; the third row is parallel text, whose passage is its
+    # query's English; the last passage is the English of query 0.
+    scores = torch.tensor([[0.7, 0.1, 0.2, 0.6], [0.3, 0.6, 0.5, 0.4], [0.9, 0.2, 0.4, 0.3], [0.1, 0.2, 0.3, 0.4]])
+    queries, passages = torch.tensor([0, 1, 2, 0]), torch.tensor([3, 3, 2, 0])
+    found = labelled_cross_entropy(scores, queries, passages, 0, 1.0)
+    first = -math.log(math.exp(0.7) / (math.exp(0.7) + math.exp(0.2)))
+    second = -math.log(math.exp(0.6) / (math.exp(0.6) + math.exp(0.5) + math.exp(0.4)))
+    assert found.item() == pytest.approx((first + second) / 2, abs=1e-6)
+
+
+def test_labelled_loss_of_parallel_text_alone_is_zero_and_has_a_gradient() -> None:
+    scores = unit(2, 2).requires_grad_()
+    loss = labelled_cross_entropy(scores, torch.tensor([4, 5]), torch.tensor([4, 5]), 0, 0.05)
+    loss.backward()
+    assert loss.item() == 0
+    assert scores.grad is not None and not bool(scores.grad.any())
+
+
+def test_labelled_loss_finds_the_own_passages_behind_those_of_another_process() -> None:
+    everyones = torch.tensor([[0.2, 0.9, 0.3, 0.4], [0.5, 0.1, 0.6, 0.7]])
+    found = labelled_cross_entropy(everyones, torch.tensor([0, 1]), torch.tensor([8, 9, 6, 7]), 2, 1.0)
+    assert found.item() == pytest.approx(functional.cross_entropy(everyones, torch.tensor([2, 3])).item(), abs=1e-6)
+
+
 def test_mean_direction_is_of_real_tokens_and_of_length_one() -> None:
     tokens, mask = unit(2, 3, 4, seed=6), mask_of(3, 2)
     found = mean_direction(tokens, mask)
@@ -149,7 +182,7 @@ def features_of(model: MultiVectorEncoder) -> list[dict[str, Any]]:
 def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: TeacherVectors) -> None:
     weights = {"token_query": 0.5, "token_passage": 2.0, "relevance": 3.0, "context_relevance": 0.25}
     weights |= {"sentence": 1.5, "projection": 4.0, "sentence_query": 0.3, "sentence_passage": 0.4}
-    objectives = ObjectiveWeights(**weights, context_sentence=0.6, temperature=0.1)
+    objectives = ObjectiveWeights(**weights, context_sentence=0.6, labelled=0.8, temperature=0.1)
     with torch.no_grad():
         terms = DistillationLoss(student, teacher, objectives, sentence_weight=0.7)(features_of(student), LABELS)
         query, passage = (
@@ -181,6 +214,7 @@ def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: T
         "token_passage": 2.0 * token_kd(passage["context_embeddings"], masks[1], *passage_teacher),
         "relevance": 3.0 * relevance_kd(full + 0.7 * sentences, target, 0.1),
         "context_relevance": 0.25 * relevance_kd(context, target, 0.1),
+        "labelled": 0.8 * functional.cross_entropy((full + 0.7 * sentences) / 0.1, torch.arange(3)),
         "sentence": 1.5 * relevance_kd(sentences, target, 0.1),
         "projection": 4.0 * neighbour_kd(features[0], vectors[0], features[1], vectors[1], 0.1),
     }
