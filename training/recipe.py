@@ -294,6 +294,17 @@ def _kind(stage: object) -> str:
     return str(found)
 
 
+class Switching(_Part):
+    """Rows of English text in which words of the recipe's `dictionaries` stand for their English: code switching.
+
+    `texts` are patterns of the names of the files of `parallel` whose English is switched, up to `rows` texts a
+    language. The rows are the source `switched/LANG`; a file of dictionaries is named by its language (`ar.tsv.gz`).
+    """
+
+    texts: list[str] = Field(min_length=1)
+    rows: PositiveInt
+
+
 AnyStage = Annotated[
     Annotated[Stage, Tag("distil")]
     | Annotated[RankingStage, Tag("ranking")]
@@ -332,6 +343,7 @@ class Recipe(_Part):
     data: list[Path] = []
     parallel: list[Path] = []
     dictionaries: list[Path] = []
+    switched: Switching | None = None
     languages: list[str] = []
     cache: Path | None = None
     longest_pair: PositiveInt = 1000
@@ -349,6 +361,8 @@ class Recipe(_Part):
 
     @model_validator(mode="after")
     def _stages_have_data(self) -> Self:
+        if self.switched is not None and not self.dictionaries:
+            raise ValueError("switched: needs files of `dictionaries`")
         if self.data and not self.languages:
             raise ValueError("languages: name those of the data sets to learn from")
         for stage in self.stages:

@@ -14,13 +14,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from drdecr.encoder.torch_runtime import TorchEncoder
-from drdecr.errors import ModelError, UsageError
+from drdecr.errors import InputError, ModelError, UsageError
 from training.allocator import keep_freed_memory
 from training.fit import StageRun, first_alone, is_first_process
 from training.literal_stage import run_literal
@@ -32,6 +32,7 @@ from training.rows import Row, choose, leave_out_held_out, read_labelled, read_p
 from training.run_report import FILE as REPORT_FILE
 from training.run_report import SCORES_FILE, heat_maps, keep_scores, write_report
 from training.stage import StageInputs, run_stage
+from training.switching import switched_rows
 from training.validation import hold_back, score_validation, without
 
 RECIPE_FILE = "recipe.json"
@@ -62,6 +63,7 @@ def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = la
     models = Models(recipe, out / "models", rows.parallel, say)
     # Whatever is missing shows before the first step.
     products = {"": models.student(recipe.student)}
+    rows = _with_switched(recipe, rows, products[""], say)
     recipes_teacher = models.teacher(recipe.teacher) if asks_recipes_teacher(recipe) else None
     stages = {stage.name for stage in recipe.stages}
     for stage in recipe.stages:
@@ -164,6 +166,21 @@ def _read_rows(recipe: Recipe) -> Rows:
     parallel, labelled, validation = hold_back(parallel, labelled, recipe.validation_texts)
     held = {row.english for some in validation.values() for row in some}
     return Rows(parallel, labelled, without(dictionaries, held), validation)
+
+
+def _with_switched(recipe: Recipe, rows: Rows, student: Path, say: Say) -> Rows:
+    """Add the rows that `switched` asks for. Raises: InputError where no file of parallel text is meant by it."""
+    wanted = recipe.switched
+    if wanted is None:
+        return rows
+    files = {source: some for source, some in rows.parallel.items() if source in map(str, recipe.parallel)}
+    chosen = choose(files, wanted.texts)
+    if not chosen:
+        raise InputError(f"switched.texts: no file of `parallel` fits {', '.join(wanted.texts)}")
+    english = list(dict.fromkeys(row.english for some in chosen.values() for row in some))
+    say("switching words")
+    switched = switched_rows(english, rows.dictionaries, wanted.rows, student / "tokenizer.json", recipe.seed)
+    return replace(rows, parallel={**rows.parallel, **switched})
 
 
 def stage_folder(out: Path, recipe: Recipe, index: int) -> Path:

@@ -21,9 +21,10 @@ from torch import allclose, equal
 
 from drdecr import cli
 from drdecr.encoder.load import load_encoder
-from drdecr.errors import UsageError
+from drdecr.errors import InputError, UsageError
 from training.recipe import Stage
 from training.recipe_file import load_recipe
+from training.rows import Row
 from training.run import run_recipe
 from training.stage import StageInputs, run_stage
 
@@ -233,3 +234,29 @@ def test_stage_of_words_reads_the_dictionaries_and_no_other_does(
     assert sorted(of_text.parallel) == ["data/de", "data/ru"] and of_text.labelled
     assert sorted(of_short.parallel) == sorted(["data/ru", str(words)]) and list(of_short.labelled) == ["data/ru"]
     assert max(len(row.english) for rows in of_short.parallel.values() for row in rows) <= 30
+
+
+def test_switched_text_is_a_source_of_its_own(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words, sentences = tmp_path / "de.tsv", tmp_path / "texts.tsv"
+    words.write_text("roof\tDach\nstone\tStein\n", encoding="utf-8")
+    sentences.write_text("a roof of stone\tun toit de pierre\nthe end\tla fin\n", encoding="utf-8")
+    content = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    content |= {"dictionaries": [str(words)], "parallel": [str(sentences)]}
+    content |= {"switched": {"texts": ["*texts.tsv"], "rows": 9}, "validation_texts": 0}
+    content["stages"] = [{"name": "text", "steps": 1, "batch_size": 2, "alike": 1, "sources": ["switched/*"]}]
+    read: list[StageInputs] = []
+
+    def remember(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
+        read.append(inputs)
+        return run_stage(stage, inputs, folder)
+
+    monkeypatch.setattr("training.run.run_stage", remember)
+    # Which of its words a text has switched is by the seed: 3 switches both.
+    (tmp_path / "switched.yaml").write_text(yaml.safe_dump(content | {"seed": 3}), encoding="utf-8")
+    run_recipe(load_recipe(tmp_path / "switched.yaml"), tmp_path / "run")
+    english = "a roof of stone"
+    assert read[0].parallel == {"switched/de": [Row("a Dach of Stein", english, english)]}
+    content["switched"]["texts"] = ["other*"]
+    (tmp_path / "none.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(InputError, match=r"switched\.texts: no file of `parallel` fits other\*"):
+        run_recipe(load_recipe(tmp_path / "none.yaml"), tmp_path / "other")

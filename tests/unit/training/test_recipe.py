@@ -201,6 +201,11 @@ def test_impossible_combination_is_named(
         load_recipe(write(content | {"stages": [stage]}))
 
 
+def test_switching_without_dictionaries_is_named(write: Any, content: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"switched: needs files of `dictionaries`"):
+        load_recipe(write(content | {"switched": {"texts": ["*"], "rows": 5}}))
+
+
 def test_missing_dictionary_is_named_and_dictionaries_alone_are_data(
     write: Any, content: dict[str, Any], tmp_path: Path
 ) -> None:
