@@ -322,6 +322,7 @@ class Recipe(_Part):
     single words and short terms, for the stages that name them alone: a word says nothing of how common it is in
     sentences. Scores of teachers are kept in `cache`, by default inside the run directory, and used again by any run
     that asks for the same.
+    `switched` adds English texts with words of the dictionaries in the place of theirs.
     `piece_width` gives each piece of an embedded student a trainable vector of so many dimensions, where it has none.
     `longest_pair` and `longest_passage` are in characters: longer pairs are left out, longer passages cut.
     `validation_texts` English sentences of each source of parallel text are held back, with all that says the same.
