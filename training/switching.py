@@ -29,8 +29,11 @@ _MOST_TRANSLATIONS = 2
 # Of a sentence that is worth learning from.
 _FEWEST_WORDS = 2
 _LEAST_SHARE = 0.25
+# The library's list lacks some auxiliaries, and "does" would be taken for the plural of "doe".
+_FUNCTION_WORDS = ENGLISH_STOP_WORDS | {"did", "does", "doing", "having", "shall"}
 _JOINED = frozenset(("ja", "th", "zh"))
-_PARTS = re.compile(r"[A-Za-z][A-Za-z'-]*|[^A-Za-z]+")
+# Words, and what is between them, in turns: a letter with an accent does not end a word.
+_PARTS = re.compile(r"[^\W\d_](?:[^\W\d_]|['-])*|[\W\d_]+")
 
 
 def read_lexicon(rows: Iterable[Row], rarity: Callable[[Sequence[str]], Sequence[float]]) -> Lexicon:
@@ -77,7 +80,7 @@ def switch(text: str, lexicon: Lexicon, share: float, chance: random.Random, *, 
     while at < len(parts):
         count, translation = 1, None
         if parts[at][0].isalpha():
-            if parts[at].lower() not in ENGLISH_STOP_WORDS and chance.random() < share:
+            if parts[at].lower() not in _FUNCTION_WORDS and chance.random() < share:
                 count, translation = _longest(parts, at, lexicon, chance)
             words += count
             changed += count if translation else 0

@@ -48,8 +48,16 @@ def test_a_plural_is_found_by_its_singular() -> None:
     assert switched("Coffees and city") == "café and ciudad"
 
 
+def test_a_part_of_an_accented_word_is_no_word() -> None:
+    lexicon = LEXICON | {"al": ["parcial"], "montr": ["mal"]}
+    text = switch("Montréal city coffee", lexicon, 1.0, random.Random(1))
+    assert text == "Montréal ciudad café"
+
+
 def test_function_words_are_not_translated() -> None:
     assert switched("the coffee of the city") == "the café of the ciudad"
+    text = switch("Does the city have coffee?", LEXICON | {"doe": ["cierva"]}, 1.0, random.Random(1))
+    assert text == "Does the ciudad have café?"
 
 
 def test_too_little_is_no_row() -> None:
