@@ -12,7 +12,7 @@ With a service that keeps indexes of its own: upload, build, and let an alias an
 ...     built = client.wait(client.start_build("manuals"))
 ...     client.switch_alias("live", "manuals", built.number)
 
-Answers are the models of `service.schemas` and `service.schemas_data`; every failure of the service, and of a job
+Answers are the models of `service.schemas` and its neighbours; every failure of the service, and of a job
 that is waited for, is a `drdecr.errors.ServiceError`.
 """
 

@@ -8,17 +8,8 @@ from urllib.parse import quote
 
 from service.client.call import Call, given, segment
 from service.client.lines import Json
-from service.schemas import (
-    BatchResponse,
-    EncodeResponse,
-    HealthBody,
-    IndexBody,
-    IndexList,
-    InfoBody,
-    PassageBody,
-    RerankResponse,
-    SearchResponse,
-)
+from service.schemas import BatchResponse, EncodeResponse, RerankResponse, SearchResponse
+from service.schemas_state import HealthBody, IndexBody, IndexList, InfoBody, PassageBody
 
 
 def search(index: str, query: str, **wishes: Any) -> Call[SearchResponse]:

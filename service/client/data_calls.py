@@ -10,7 +10,6 @@ from drdecr.collections.records import Mode
 from drdecr.errors import ServiceError
 from service.client.call import Call, Nothing, given, segment
 from service.client.lines import Json, Lines, PathLike
-from service.schemas import IndexBody
 from service.schemas_data import (
     AliasBody,
     AliasList,
@@ -21,6 +20,7 @@ from service.schemas_data import (
     TargetBody,
     UploadBody,
 )
+from service.schemas_state import IndexBody
 
 Bits = Literal[16, 8, 6, 4, 2]
 _ETAG = {"etag": "ETag"}

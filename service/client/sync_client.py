@@ -16,19 +16,9 @@ from service.client.data_calls import Alias
 from service.client.lines import Json, PathLike
 from service.client.retries import Retries, exchanged
 from service.client.waiting import OnProgress, waited
-from service.schemas import (
-    BatchResponse,
-    EncodeResponse,
-    HealthBody,
-    HitBody,
-    IndexBody,
-    InfoBody,
-    PassageBody,
-    RerankResponse,
-    SearchParams,
-    SearchResponse,
-)
+from service.schemas import BatchResponse, EncodeResponse, HitBody, RerankResponse, SearchParams, SearchResponse
 from service.schemas_data import AliasBody, ArchiveBody, JobBody, TargetBody, UploadBody
+from service.schemas_state import HealthBody, IndexBody, InfoBody, PassageBody
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
 

@@ -10,8 +10,8 @@ from drdecr.index.reduction import reduction_of
 from service.data_problems import as_problems
 from service.problems import documented
 from service.routes.indexes import describe_stored
-from service.schemas import IndexBody
 from service.schemas_data import IndexWish
+from service.schemas_state import IndexBody
 from service.state import DataDependency, JsonOnly, ServiceDependency
 
 router = APIRouter(tags=["indexes"])

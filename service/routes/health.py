@@ -20,7 +20,7 @@ from service.engine import CountsCalls
 from service.metrics import Metrics
 from service.problems import documented
 from service.routes.indexes import describe
-from service.schemas import CheckBody, HealthBody, InfoBody, LiveBody, StudentBody
+from service.schemas_state import CheckBody, HealthBody, InfoBody, LiveBody, StudentBody
 from service.state import ServiceDependency
 
 router = APIRouter(tags=["operations"])

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from drdecr.collections.directory import DataDirectory
 from service.engine import Engine, ServedIndex
 from service.problems import Problem, documented
-from service.schemas import IndexBody, IndexList, PassageBody, StoredIndexBody, VersionBody
+from service.schemas_state import IndexBody, IndexList, PassageBody, StoredIndexBody, VersionBody
 from service.state import ServiceDependency
 
 router = APIRouter(tags=["indexes"])
