@@ -44,10 +44,16 @@ class Entry:
 
 def tidy(text: str) -> str:
     """Return the first of several alternatives, without remarks in brackets and the `to` of an English verb."""
+    return next(alternatives(text))
+
+
+def alternatives(text: str) -> Iterator[str]:
+    """Yield each of several alternatives as `tidy` has the first; of one that is only a remark, nothing is left."""
     while (without := _BRACKETS.sub(" ", text)) != text:
         text = without
-    first = fold(_SEPARATOR.split(text, maxsplit=1)[0])
-    return (first[3:] if first.startswith("to ") else first).strip(" .-–/")
+    for part in _SEPARATOR.split(text):
+        said = fold(part)
+        yield (said[3:] if said.startswith("to ") else said).strip(" .-–/")
 
 
 def is_written_in(text: str, scripts: tuple[str, ...]) -> bool:

