@@ -166,6 +166,7 @@ def test_the_encoder_decides_between_meanings() -> None:
     assert chosen == [("Sitzbank", "bench"), ("Sitzbank", "pew"), ("Bank", "bank")]
     assert "Bank" not in asked  # one meaning needs no decision
     assert sum(seen) == 2
+    assert list(choose_senses(words, None)) == [("Sitzbank", "bank"), ("Sitzbank", "bench"), ("Bank", "bank")]
 
 
 def test_embedder_places_translations_together(multilingual_wheel: Path) -> None:

@@ -76,7 +76,7 @@ def _common(downloads: Downloads, lang: str) -> Sequence[str]:
 
 
 def _look_up(
-    common: Sequence[str], lang: str, said: Candidates, embed: Embed, written_too: Mapping[str, str]
+    common: Sequence[str], lang: str, said: Candidates, embed: Embed | None, written_too: Mapping[str, str]
 ) -> Iterator[ParallelPair]:
     """Yield the common words that a dictionary has in some form, each with its likeliest English."""
     listed: dict[str, str] = {}
