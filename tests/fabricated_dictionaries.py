@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fabricated_packages import Mirror, compiled
 
+from drdecr.corpus import read_pairs
 from training.data.dictionaries.dictd import Dictd
 from training.data.dictionaries.sources import CEDICT, GEONAMES, PYTHAINLP
 from training.wheels import PinnedWheel
@@ -117,3 +118,8 @@ def skip_without_dpkg() -> None:
     """Skip the test that calls this where Debian packages cannot be made or read."""
     if shutil.which("dpkg-deb") is None:
         pytest.skip("no dpkg-deb is installed, which makes and reads Debian packages")
+
+
+def read_rows(out: Path, lang: str) -> list[tuple[str, str, str]]:
+    """Return source, English and word of each row that was fetched."""
+    return [(pair.source, pair.english, pair.translation) for pair in read_pairs(out / f"{lang}.tsv.gz")]

