@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import faiss
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 CENTROIDS = 256
-_SHOWN = 32_768
-_ROUNDS = 12
-# Distances at once: what fits a processor's cache several times over, but not a machine's memory.
-_AT_ONCE = 1 << 24
+_ROUNDS = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,42 +28,52 @@ class ProductCodes:
 
 
 def product_codes(table: NDArray[np.generic], width: int, *, seed: int = 0) -> ProductCodes:
-    """Code every group of `width` columns by k-means of its own.
+    """Code every group of `width` columns with a codebook of its own.
 
-    Centroids are float16 for a table of floats, else whole numbers of its own kind. `width` must divide the columns.
-    The same table and seed give the same codes.
+    A group of at most 256 different rows is coded exactly (floats: as float16 holds them), any other by k-means over
+    all its rows. Centroids are float16 for a table of floats, else whole numbers of its own kind. `width` must divide
+    the columns. The same table and seed give the same codes.
     """
     rows, columns = table.shape
     groups = columns // width
-    points = torch.from_numpy(table.astype(np.float32)).view(rows, groups, width).transpose(0, 1)
-    drawn = torch.from_numpy(np.random.default_rng(seed).permutation(rows)[:_SHOWN])
-    whole = np.issubdtype(table.dtype, np.integer)
     codes = np.empty((rows, groups), np.uint8)
-    books = []
+    codebook = np.empty((groups * CENTROIDS, width), table.dtype if _is_whole(table) else np.float16)
     for group in range(groups):
-        centroids = _k_means(points[group, drawn].contiguous())
-        kept = centroids.round() if whole else centroids.half().float()
-        codes[:, group] = _nearest(points[group].contiguous(), kept).numpy().astype(np.uint8)
-        books.append(kept.numpy().astype(table.dtype if whole else np.float16))
-    return ProductCodes(codes, np.concatenate(books))
+        book = codebook[group * CENTROIDS : (group + 1) * CENTROIDS]
+        codes[:, group] = _code(table[:, group * width : (group + 1) * width], book, seed)
+    return ProductCodes(codes, codebook)
 
 
-def _k_means(points: Tensor) -> Tensor:
-    """Return 256 centroids, (256, width), of which some may repeat where there are fewer points."""
-    # Evenly through the points in their order along the first column: near the density that k-means looks for.
-    order = points[:, 0].argsort()
-    centroids = points[order[torch.linspace(0, len(points) - 1, CENTROIDS).long()]].clone()
-    for _ in range(_ROUNDS):
-        nearest = _nearest(points, centroids)
-        counts = torch.bincount(nearest, minlength=CENTROIDS).unsqueeze(1)
-        sums = torch.zeros_like(centroids).index_add_(0, nearest, points)
-        centroids = torch.where(counts > 0, sums / counts.clamp(min=1), centroids)
-    return centroids
+def _code(points: NDArray[np.generic], book: NDArray[np.generic], seed: int) -> NDArray[np.int64]:
+    """Fill a codebook, (256, width), and return which of its rows stands for each point."""
+    cells, cell_of, counts = np.unique(points, axis=0, return_inverse=True, return_counts=True)
+    if len(cells) <= CENTROIDS:
+        # Rows that are left repeat the last.
+        book[:] = cells[np.minimum(np.arange(CENTROIDS), len(cells) - 1)]
+        code_of = np.arange(len(cells))
+    else:
+        book[:] = _k_means(cells.astype(np.float32), counts, _is_whole(points), seed).astype(book.dtype)
+        nearest = faiss.IndexFlatL2(cells.shape[1])
+        nearest.add(book.astype(np.float32))
+        code_of = nearest.search(cells.astype(np.float32), 1)[1].ravel()
+    codes: NDArray[np.int64] = code_of[cell_of.ravel()]
+    return codes
 
 
-def _nearest(points: Tensor, centroids: Tensor) -> Tensor:
-    half = (centroids * centroids).sum(dim=1) / 2
-    size = _AT_ONCE // CENTROIDS
-    return torch.cat(
-        [torch.addmm(half, part, centroids.T, alpha=-1).argmin(dim=1) for part in torch.split(points, size)]
+def _k_means(points: NDArray[np.float32], weights: NDArray[np.int64], whole: bool, seed: int) -> NDArray[np.float32]:
+    k_means = faiss.Kmeans(
+        points.shape[1],
+        CENTROIDS,
+        niter=_ROUNDS,
+        seed=seed,
+        int_centroids=whole,
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(points),
     )
+    k_means.train(points, weights=weights.astype(np.float32))
+    assert k_means.centroids is not None
+    return k_means.centroids
+
+
+def _is_whole(table: NDArray[np.generic]) -> bool:
+    return bool(np.issubdtype(table.dtype, np.integer))

@@ -198,9 +198,30 @@ def test_whole_numbers_stay_whole_and_are_coded_near() -> None:
     assert np.abs(decoded.astype(int) - table).mean() < 6
 
 
-def test_column_of_few_values_is_coded_exactly() -> None:
+def test_groups_of_few_different_rows_are_coded_exactly() -> None:
+    rng = np.random.default_rng(0)
+    # As in the package's n-gram table: a few rows are most of it, others are rare and far away.
+    cells = rng.integers(0, 256, (256, 2)).astype(np.uint8)
+    drawn = np.minimum(rng.zipf(1.5, 5000) - 1, 255)
+    drawn[:256] = np.arange(256)
+    table = np.hstack([cells[drawn], cells[drawn[::-1]]])
+    assert (product_codes(table, 2).decode() == table).all()
+
+
+def test_column_of_few_floats_is_as_exact_as_float16() -> None:
     table = np.random.default_rng(0).choice(np.linspace(-1, 1, 9), (2000, 3)).astype(np.float32)
-    assert np.abs(product_codes(table, 1).decode() - table).max() < 1e-3
+    assert (product_codes(table, 1).decode() == table.astype(np.float16)).all()
+
+
+def test_rows_that_occur_often_are_coded_nearer_and_each_time_alike() -> None:
+    rng = np.random.default_rng(0)
+    often = np.tile(rng.standard_normal((200, 3)), (50, 1))
+    table = np.vstack([often, 3 * rng.standard_normal((2000, 3))]).astype(np.float32)
+    coded = product_codes(table, 3)
+    error = np.square(coded.decode().astype(np.float32) - table).sum(axis=1)
+    assert error[: len(often)].mean() < error[len(often) :].mean() / 4
+    again = product_codes(table, 3)
+    assert (coded.codes == again.codes).all() and (coded.codebook == again.codebook).all()
 
 
 def test_table_that_is_also_multiplied_stays_as_it_is() -> None:
