@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -67,6 +67,22 @@ def order_alike(passages: list[int], teacher: TeacherVectors, group: int, seed: 
     groups = [rows[start : start + group] for start in range(0, len(rows), group)]
     chance.shuffle(groups)
     return [row for some in groups for row in some]
+
+
+def one_kind_a_batch(orders: Sequence[Sequence[int]], size: int, seed: int) -> list[int]:
+    """Return an order of rows in which each batch of `size` holds rows of one kind; the batches come at random.
+
+    `orders` has the rows of each kind, in the order that they keep. What each has over makes batches of several
+    kinds, the last ones.
+    """
+    whole, over = [], []
+    for order in orders:
+        batches = [list(order[start : start + size]) for start in range(0, len(order), size)]
+        if batches and len(batches[-1]) < size:
+            over += batches.pop()
+        whole += batches
+    random.Random(seed).shuffle(whole)
+    return [row for batch in whole for row in batch] + over
 
 
 def _means(texts: list[int], teacher: TeacherVectors) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from training.fit import is_first_process, wait_for_all
 from training.fresh import is_plain_encoder, make_student
 from training.precision import in_bfloat16
 from training.recipe import EMBEDDED, RankingStage, Recipe
-from training.rows import Row, draw
+from training.rows import Row, draw, language_of
 from training.transfer import english, use_multilingual
 from training.transfer.base import assemble_base
 from training.transfer.pieces import grow_student, lacks_pieces
@@ -103,6 +103,7 @@ class Models:
             texts=self._texts_by_language(),
             dim=recipe.dim,
             sentence_weight=recipe.sentence_weight,
+            sentence_ramp=recipe.sentence_ramp,
             piece_width=recipe.piece_width,
             bfloat16=in_bfloat16(recipe.precision),
         )
@@ -112,7 +113,7 @@ class Models:
         texts: dict[str, list[str]] = {}
         for source in sorted(self.parallel):
             some = draw({source: self.parallel[source]}, _WEIGHT_TEXTS, self.recipe.seed)
-            texts.setdefault(Path(source).name.split(".")[0], []).extend(row.query for row in some)
+            texts.setdefault(language_of(source), []).extend(row.query for row in some)
             texts.setdefault("en", []).extend(row.english for row in some[: _WEIGHT_TEXTS // 8])
         return texts
 

@@ -40,6 +40,7 @@ class ObjectiveWeights(_Part):
     temperature: of all softmaxes, over MaxSim divided by the number of query tokens.
     alignment: which teacher token a student token learns from (see training/alignment.py). leftovers: what a student
     token does for which one-to-one matching left no teacher token: `drop` it, or let it learn from the `nearest`.
+    alignment_threshold: the cosine below which an aligned pair is not learned from.
     """
 
     token_query: NonNegativeFloat = 0.5
@@ -55,11 +56,12 @@ class ObjectiveWeights(_Part):
     temperature: float = Field(default=0.05, gt=0)
     alignment: Alignment = "greedy"
     leftovers: Literal["drop", "nearest"] = "drop"
+    alignment_threshold: float | None = Field(default=None, ge=-1, le=1)
 
     @property
     def weights(self) -> dict[str, float]:
         """Return the weight of each objective by its name."""
-        constants = {"temperature", "alignment", "leftovers"}
+        constants = {"temperature", "alignment", "leftovers", "alignment_threshold"}
         return {name: weight for name, weight in self if name not in constants}
 
     @model_validator(mode="after")
@@ -68,6 +70,8 @@ class ObjectiveWeights(_Part):
             raise ValueError("every objective has the weight 0; give at least one a weight")
         if self.leftovers == "nearest" and self.alignment != "greedy":
             raise ValueError(f"leftovers: only `greedy` alignment leaves any; {self.alignment} does not")
+        if self.alignment_threshold is not None and self.alignment == "transport":
+            raise ValueError("alignment_threshold: `transport` aligns no pairs; take `greedy` or `nearest`")
         return self
 
 
@@ -129,7 +133,8 @@ class _Training(_Part):
 class Stage(_Training):
     """One stage of distillation from parallel text and labelled queries; the candidates are those of the batch.
 
-    A batch is made of groups of `alike` rows with similar passages, so that its candidates are hard to tell apart.
+    A batch is made of groups of `alike` rows with similar passages, so that its candidates are hard to tell apart;
+    with `one_language` all its queries are in one language.
     `refit_projection` fits an embedded student's projection anew at the end, so that token neighbours stay.
     `emphasis` multiplies how often rows of a source are drawn, by a pattern of its name: `"*/questions/*": 5`; a
     source is a file of parallel text, or a data set and a language (`debian/ja`).
@@ -145,6 +150,7 @@ class Stage(_Training):
     sources: Annotated[list[str], Field(min_length=1)] = ["*"]
     longest: PositiveInt | None = None
     alike: PositiveInt = 8
+    one_language: bool = False
     labelled_share: float = Field(default=0.5, ge=0, le=1)
     emphasis: dict[str, Annotated[float, Field(gt=0)]] = {}
     refit_projection: bool = False
@@ -323,6 +329,7 @@ class Recipe(_Part):
     sentences. Scores of teachers are kept in `cache`, by default inside the run directory, and used again by any run
     that asks for the same.
     `switched` adds English texts with words of the dictionaries in the place of theirs.
+    `sentence_weight` and `sentence_ramp` are the settings of an embedded student that is assembled.
     `piece_width` gives each piece of an embedded student a trainable vector of so many dimensions, where it has none.
     `longest_pair` and `longest_passage` are in characters: longer pairs are left out, longer passages cut.
     `validation_texts` English sentences of each source of parallel text are held back, with all that says the same.
@@ -340,6 +347,7 @@ class Recipe(_Part):
     teacher: str = EMBEDDED
     dim: PositiveInt = 128
     sentence_weight: NonNegativeFloat = 1.0
+    sentence_ramp: PositiveInt = 1
     piece_width: int = Field(default=0, ge=0, le=384)
     data: list[Path] = []
     parallel: list[Path] = []

@@ -102,6 +102,11 @@ def read_labelled(data: Iterable[Path], languages: Sequence[str], longest: int) 
     return rows
 
 
+def language_of(source: str) -> str:
+    """Return the language in a source's name: a set's (`debian/ja`), or a file's (`texts/ja.tsv.gz`)."""
+    return Path(source).name.split(".")[0]
+
+
 def choose(rows: Mapping[str, list[Row]], sources: Sequence[str], longest: int | None = None) -> dict[str, list[Row]]:
     """Keep the sources whose name fits a pattern, and their rows of at most `longest` characters of English.
 

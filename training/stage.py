@@ -22,14 +22,14 @@ from drdecr.encoder.torch_runtime import load_model
 from drdecr.encoder.two_stream import TwoStreamEncoder
 from drdecr.encoder.types import Encoder
 from drdecr.errors import InputError
-from training.batches import order_alike
+from training.batches import one_kind_a_batch, order_alike
 from training.candidates.collator import TextInputs
 from training.fit import StageRun, finish, first_alone, fit, open_student, planned_steps
 from training.losses.distillation import DistillationLoss
 from training.precision import mixed
 from training.progress import StageProgress
 from training.recipe import Stage
-from training.rows import Row, draw
+from training.rows import Row, draw, language_of
 from training.teacher import LiveTeacher, TeacherTokens, TeacherVectors
 from training.token_map import token_map
 from training.transfer.base import token_features
@@ -89,8 +89,10 @@ def run_stage(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
         first_alone(lambda: _compute(stage, inputs, numbers, folder))
         teacher = TeacherVectors.compute(inputs.teacher, list(numbers), folder / "teacher")
     loss = DistillationLoss(model, teacher, stage.objectives, weight, mapped)
+    languages = _languages(inputs) if stage.one_language else None
     data = {
-        kind: _dataset(_ordered(some, numbers, teacher, stage, inputs.seed), numbers) for kind, some in rows.items()
+        kind: _dataset(_ordered(some, numbers, teacher, stage, inputs.seed, languages), numbers)
+        for kind, some in rows.items()
     }
     # The loss over a batch has a meaning only over a whole one.
     validates = len(held_back) >= stage.batch_size
@@ -179,12 +181,34 @@ def _dataset(rows: Sequence[Row], numbers: Mapping[str, int]) -> Dataset:
     )
 
 
+def _languages(inputs: StageInputs) -> dict[Row, str]:
+    sources = [*inputs.parallel.items(), *inputs.labelled.items()]
+    return {row: language_of(source) for source, some in sources for row in some}
+
+
 def _ordered(
-    rows: list[Row], numbers: Mapping[str, int], teacher: TeacherTokens, stage: Stage, seed: int
+    rows: list[Row],
+    numbers: Mapping[str, int],
+    teacher: TeacherTokens,
+    stage: Stage,
+    seed: int,
+    languages: Mapping[Row, str] | None,
 ) -> list[Row]:
-    if not isinstance(teacher, TeacherVectors):
-        return random.Random(seed).sample(rows, len(rows))
-    return [rows[at] for at in order_alike([numbers[row.passage] for row in rows], teacher, stage.alike, seed)]
+    """Order rows for their batches. `languages` are those of the rows, where each batch has one."""
+
+    def ordered(some: Sequence[int]) -> list[int]:
+        if not isinstance(teacher, TeacherVectors):
+            return random.Random(seed).sample(some, len(some))
+        passages = [numbers[rows[at].passage] for at in some]
+        return [some[at] for at in order_alike(passages, teacher, stage.alike, seed)]
+
+    if languages is None:
+        return [rows[at] for at in ordered(range(len(rows)))]
+    of_language: dict[str, list[int]] = {}
+    for at, row in enumerate(rows):
+        of_language.setdefault(languages[row], []).append(at)
+    orders = [ordered(some) for _, some in sorted(of_language.items())]
+    return [rows[at] for at in one_kind_a_batch(orders, stage.batch_size, seed)]
 
 
 def _seconds_a_step(

@@ -16,7 +16,7 @@ from pathlib import Path
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tokenizers import Tokenizer
 
-from training.rows import Row
+from training.rows import Row, language_of
 
 Lexicon = Mapping[str, Sequence[str]]
 """English in lower case -> its translations, the most common first."""
@@ -102,7 +102,7 @@ def switched_rows(
     rarity = rarity_by_pieces(tokenizer)
     rows = {}
     for source, entries in dictionaries.items():
-        lang = Path(source).name.partition(".")[0]
+        lang = language_of(source)
         chance = random.Random(f"{seed}/{lang}")
         lexicon = read_lexicon(entries, rarity)
         asked = (

@@ -4,9 +4,10 @@
 
 Every row but the untrained one and the teachers trains the same untrained student for the same number of steps, once
 a seed. `rows` names the paper's rows, and `variants` of one stage, each with what it changes of the `common` stage
-(`stage`) and of the recipe (`recipe`). All rows answer the same held-out queries; the results file holds each row's
-mean over languages, its spread over seeds, and for each expectation a paired randomisation test over queries (each
-query's mean over seeds). What is done is kept in --work and not done again. Exit status 1 where an expectation fails.
+(`stage`) and of the recipe (`recipe`), and which English `layers` are left of the untrained student. All rows answer
+the same held-out queries; the results file holds each row's mean over languages, its spread over seeds, and for each
+expectation a paired randomisation test over queries (each query's mean over seeds). What is done is kept in --work
+and not done again. Exit status 1 where an expectation fails.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from statistics import fmean, stdev
 from typing import Any
 
 import yaml
+from torch import nn
 
 from drdecr.corpus import Query
 from drdecr.encoder.load import load_encoder
-from drdecr.encoder.torch_runtime import TorchEncoder
+from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.encoder.types import Encoder
 from drdecr.encoder.windows import encode_windows
 from training.checkpoints import write_json
@@ -34,6 +36,7 @@ from training.evaluation.held_out import HeldOut, load_held_out
 from training.evaluation.measures import score_queries
 from training.evaluation.ranking import rank_encoded
 from training.evaluation.significance import randomisation_test
+from training.fit import save_student
 from training.models import Models
 from training.recipe import EMBEDDED, Recipe
 from training.rows import read_parallel
@@ -61,13 +64,14 @@ class Ablation:
 
     def recipe(self, row: str, seed: int) -> Recipe:
         variant = self.settings.get("variants", {}).get(row)
+        layers = (variant or {}).get("layers")
         stages = self._paper(row) if variant is None else [merged(self._shared(), variant.get("stage", {}))]
         return Recipe.model_validate(
             {
                 "name": row.replace(" ", "-"),
                 "seed": seed,
                 "threads": self.settings.get("threads"),
-                "student": str(self.base),
+                "student": str(self.base if layers is None else with_layers(self.base, layers)),
                 "teacher": str(self.teacher),
                 "data": [str(path) for path in self.data.values()],
                 "languages": self.settings["languages"],
@@ -149,6 +153,19 @@ class Ablation:
             return [replace(query, text=text or query.text) for query, text in zip(queries, texts, strict=True)]
 
         return replace(self, held_out=narrowed).scored(TorchEncoder.load(self.teacher), translated)
+
+
+def with_layers(student: Path, layers: Sequence[int]) -> Path:
+    """Return an embedded student with these of its English layers only, made beside it unless it is there."""
+    place = student.with_name(f"{student.name}-layers-{'-'.join(map(str, layers))}")
+    if not place.is_dir():
+        model = load_model(student, device="cpu")
+        encoder = model[0]
+        bert = encoder.context.bert
+        bert.encoder.layer = nn.ModuleList(bert.encoder.layer[at] for at in layers)
+        encoder.context_config = encoder.context_config | {"num_hidden_layers": len(layers)}
+        save_student(model, student, place)
+    return place
 
 
 def merged(common: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,12 +64,11 @@ def encode_tokens(
 
 
 def _sentence(sentence: Floats, text: TextTokens, settings: StudentSettings) -> Floats:
-    prior = settings.length_prior
-    if prior is None:
-        return sentence
-    if text.kind == "query":
-        return prior.of_query(sentence)
-    return prior.of_passage(sentence, len(text.scored), settings.sentence_weight)
+    prior, tokens = settings.length_prior, len(text.scored)
+    if text.kind == "passage":
+        return sentence if prior is None else prior.of_passage(sentence, tokens, settings.sentence_weight)
+    ramp = np.float32(min(1.0, tokens / settings.sentence_ramp))
+    return ramp * (sentence if prior is None else prior.of_query(sentence))
 
 
 def concatenate(parts: Sequence[Encoded]) -> Encoded:

@@ -52,8 +52,10 @@ class StudentSettings(BaseModel):
     scored only by `score_frame`: ColBERT checkpoints were trained so. `never_scored` adds ids that count on neither
     side; the skip lists add ids that count on one side. With `query_weights` the student says how much each token of
     a query counts, and the vectors of a query have lengths of mean 1 instead of 1 each. A `length_prior`
-    takes back from long passages what their length alone gives them. With `closeness` a passage is read sentence by
-    sentence, and what one sentence says counts for more than the same words scattered (see `EncoderSpec`).
+    takes back from long passages what their length alone gives them. The sentence vector of a query of n tokens
+    counts min(1, n / `sentence_ramp`) times: of a label of two words it says little. With `closeness` a passage is
+    read sentence by sentence, and what one sentence says counts for more than the same words scattered (see
+    `EncoderSpec`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +65,7 @@ class StudentSettings(BaseModel):
     dim: PositiveInt
     sentence_dim: NonNegativeInt = 0
     sentence_weight: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    sentence_ramp: PositiveInt = 1
     query_length: int = Field(default=64, ge=4)
     passage_length: int = Field(default=256, ge=4)
     query_prefix: TokenIds = ()

@@ -24,7 +24,8 @@ class EncoderSpec:
     token vectors is MaxSim + `sentence_weight` x n x dot(sentence vectors).
     With `closeness` above 0 the windows of a passage are its sentences (`drdecr.encoder.sentences`), and relevance is
     MaxSim over all of them + closeness x the best one's MaxSim + sentence_weight x n x the best one's dot.
-    `length_prior` lies in the last dimension of the sentence vectors.
+    `length_prior` lies in the last dimension of the sentence vectors, and a query's vector is shorter where it has
+    few tokens (`StudentSettings.sentence_ramp`).
     `fingerprint` is the SHA-256 (hex) of the student's weights, tokenizer and settings; the same for every
     runtime that serves the student.
     """

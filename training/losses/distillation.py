@@ -157,6 +157,7 @@ class DistillationLoss(nn.Module):
             side.teacher_mask,
             alignment=self.objectives.alignment,
             leftovers=self.objectives.leftovers,
+            threshold=self.objectives.alignment_threshold,
         )
 
     def _mapped(self, teacher: Tensor, width: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, distributed
+from torch.nn import functional
 
 from training.alignment import align_tokens, nearest_tokens, take_aligned
 from training.recipe import Alignment
@@ -18,12 +19,14 @@ def token_kd(
     *,
     alignment: Alignment = "greedy",
     leftovers: str = "drop",
+    threshold: float | None = None,
 ) -> Tensor:
     """Return the mean squared distance of each student token to the teacher token aligned with it.
 
     Squared Euclidean distance a token, the mean over aligned tokens (Li et al. 2022, section 3.2, has the mean over
     tokens and dimensions: this is theirs times the dimension). With `greedy` alignment a student token for which no
     teacher token is left does not count, or, with `leftovers` nearest, learns from the teacher token nearest to it.
+    A pair whose cosine is below `threshold` does not count either.
     With `transport` a student token has a share in many teacher tokens, and the distance is the mean by these shares.
     With nothing aligned the loss is 0.
 
@@ -40,7 +43,10 @@ def token_kd(
             nearest = nearest_tokens(seen, teacher, student_mask, teacher_mask)
             positions = torch.where(positions < 0, nearest, positions)
     aligned = positions >= 0
-    distance = (student - take_aligned(teacher, positions)).square().sum(-1)
+    taught = take_aligned(teacher, positions)
+    if threshold is not None:
+        aligned &= functional.cosine_similarity(seen, taught, dim=-1) >= threshold
+    distance = (student - taught).square().sum(-1)
     return _mean_over_all(distance, aligned)
 
 

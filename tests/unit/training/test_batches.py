@@ -12,7 +12,7 @@ from datasets import Dataset
 from sentence_transformers.base.sampler import ProportionalBatchSampler
 from torch.utils.data import ConcatDataset
 
-from training.batches import InOrder, InSteps, order_alike
+from training.batches import InOrder, InSteps, one_kind_a_batch, order_alike
 from training.teacher import TeacherVectors
 
 TOPICS, TEXTS_A_TOPIC = 8, 32
@@ -50,6 +50,16 @@ def test_every_row_comes_once_also_where_there_is_nothing_to_cluster(
 ) -> None:
     for group in (1, 8):
         assert sorted(order_alike(passages, teacher, group, seed=0)) == list(range(len(passages)))
+
+
+def test_batches_are_of_one_kind_in_its_order_and_what_is_over_comes_last() -> None:
+    orders = [[3, 1, 4, 15, 9], [20, 26, 25, 23, 28, 27], [30]]
+    found = one_kind_a_batch(orders, 2, seed=1)
+    assert sorted(found) == sorted(row for order in orders for row in order)
+    batches = [found[start : start + 2] for start in range(0, 10, 2)]
+    assert sorted(batches) == [[3, 1], [4, 15], [20, 26], [25, 23], [28, 27]]
+    assert batches != sorted(batches)
+    assert found[10:] == [9, 30]
 
 
 def test_sampler_keeps_the_order_of_the_rows() -> None:

@@ -55,6 +55,19 @@ def test_token_kd_is_the_mean_squared_distance_of_aligned_tokens_only() -> None:
     assert token_kd(student, everything, two, mask_of(2)).item() == pytest.approx((0.2**2 + 0.6**2 + 2.0**2) / 2)
 
 
+def test_token_kd_passes_over_pairs_below_the_threshold() -> None:
+    student = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]).requires_grad_()
+    teacher = torch.tensor([[[0.8, 0.6], [-0.8, 0.6]]])
+    both = mask_of(2)
+    # Cosines of the pairs: .8 and .6.
+    for alignment in ("greedy", "nearest"):
+        loss = token_kd(student, both, teacher, both, alignment=alignment, threshold=0.7)
+        assert loss.item() == pytest.approx(0.2**2 + 0.6**2)
+    (gradient,) = torch.autograd.grad(loss, student)
+    assert (gradient.abs().sum(-1) > 0).tolist() == [[True, False]]
+    assert token_kd(student, both, teacher, both, threshold=0.9).item() == 0
+
+
 def test_token_kd_has_no_gradient_through_padding_or_unaligned_tokens() -> None:
     student = unit(2, 5, 8, seed=1).requires_grad_()
     teacher = unit(2, 4, 8, seed=2).requires_grad_()

@@ -161,6 +161,7 @@ RANKING = STAGE | {"kind": "ranking"}
         (STAGE | {"batch_size": 6, "accumulate": 4}, r"stages\.0: batch_size 6 is not 4 \(`accumulate`\) parts"),
         (STAGE | {"teacher_vectors": "live"}, r"stages\.0: teacher_vectors: .* set alike to 1"),
         (STAGE | {"objectives": {"alignment": "transport", "leftovers": "nearest"}}, r"leftovers: only `greedy`"),
+        (STAGE | {"objectives": {"alignment": "transport", "alignment_threshold": 0.5}}, r"aligns no pairs"),
         (STAGE | {"rows": "dictionaries"}, r"stage a: `rows: dictionaries` needs files of `dictionaries`"),
         (STAGE | {"rows": "all"}, r"stage a: `rows: all` needs files of `dictionaries`"),
         (STAGE | {"sources": []}, r"stages\.0\.sources: .*at least 1"),

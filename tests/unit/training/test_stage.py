@@ -17,6 +17,7 @@ from fabricated_torch_student import make_two_stream_student
 from safetensors.torch import load_file
 from torch import Tensor
 
+import training.stage
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.settings import read_settings
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
@@ -138,6 +139,33 @@ def test_same_seed_gives_the_same_weights_and_another_seed_others(
     one = weights_of(run_stage(short, inputs, tmp_path / "one"))
     other = weights_of(run_stage(short, replace(inputs, seed=6), tmp_path / "other"))
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("vectors", ["stored", "live"])
+def test_each_batch_has_one_language_where_asked(
+    inputs: StageInputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vectors: str
+) -> None:
+    seen: dict[str, list[str]] = {}
+
+    def stop(*given: Any, **_: Any) -> None:
+        seen.update({kind: list(rows["query"]) for kind, rows in given[3].items()})
+        raise Stopped
+
+    monkeypatch.setattr(training.stage, "fit", stop)
+    shown: list[list[set[str]]] = []
+    for one_language in (True, False):
+        stage = Stage(name="a", steps=16, batch_size=4, alike=1, one_language=one_language, teacher_vectors=vectors)
+        with pytest.raises(Stopped):
+            run_stage(stage, inputs, tmp_path / str(one_language))
+        shown.append([])
+        for queries in seen.values():
+            languages = ["ru" if re.search("[а-я]", query) else "de" for query in queries]
+            shown[-1] += [set(languages[start : start + 4]) for start in range(0, len(languages), 4)]
+    apart, mixed = shown
+    # What a language has over makes one batch of each kind of rows.
+    assert sum(len(batch) == 2 for batch in apart) <= 2
+    assert {"de"} in apart and {"ru"} in apart
+    assert sum(len(batch) == 2 for batch in mixed) > 8
 
 
 def test_finished_stage_is_not_run_again(finished: Path, inputs: StageInputs) -> None:
