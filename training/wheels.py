@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,12 +67,3 @@ def download_wheel(wheel: PinnedWheel, cache: Path) -> Path:
             "registry serves another file; it was removed, run the same command again"
         )
     return path
-
-
-def read_member(wheel: Path, name: str) -> bytes:
-    """Return a file of a downloaded wheel. Raises: FetchError when the wheel is broken."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            return archive.read(name)
-    except (zipfile.BadZipFile, KeyError, EOFError) as problem:
-        raise FetchError(f"{wheel} is broken ({problem}); delete it and run the same command again") from None

