@@ -28,6 +28,7 @@ from drdecr.encoder.settings import (
 )
 from drdecr.encoder.torch_runtime import TorchEncoder, fast_tokenizer
 from drdecr.errors import ModelError, UsageError
+from drdecr.index.faiss_install import load_faiss
 from training.compact.graph import initializers_of, rename, shrink_matrices, shrink_tables
 from training.compact.weights import TORCH_FOLDER, keep_small_files, match_weights, write_weights
 from training.export import (
@@ -60,8 +61,10 @@ def export_compact(
     What else lies in `out`, such as its card, stays. Its fingerprint is its own: its vectors are not the student's.
 
     Raises: ModelError for a student that cannot be exported, or that ranks more than 0.005 of nDCG@10 below fp32
-    over the judged texts; UsageError where `out` holds a student of another form.
+    over the judged texts; UsageError where `out` holds a student of another form; ResourceError without FAISS.
     """
+    # What is missing at the end of minutes of work is better missed at their start.
+    load_faiss()
     source, place = Path(student), Path(out)
     if (place / "modules.json").exists() or (place.exists() and not place.is_dir()):
         raise UsageError(f"{place}: is no place for a compact student; name a directory of its own")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
+
+from drdecr.index.faiss_install import load_faiss
 
 CENTROIDS = 256
 _ROUNDS = 25
@@ -33,6 +34,8 @@ def product_codes(table: NDArray[np.generic], width: int, *, seed: int = 0) -> P
     A group of at most 256 different rows is coded exactly (floats: as float16 holds them), any other by k-means over
     all its rows. Centroids are float16 for a table of floats, else whole numbers of its own kind. `width` must divide
     the columns. The same table and seed give the same codes.
+
+    Raises: ResourceError where FAISS is not installed.
     """
     rows, columns = table.shape
     groups = columns // width
@@ -53,7 +56,7 @@ def _code(points: NDArray[np.generic], book: NDArray[np.generic], seed: int) -> 
         code_of = np.arange(len(cells))
     else:
         book[:] = _k_means(cells.astype(np.float32), counts, _is_whole(points), seed).astype(book.dtype)
-        nearest = faiss.IndexFlatL2(cells.shape[1])
+        nearest = load_faiss().IndexFlatL2(cells.shape[1])
         nearest.add(book.astype(np.float32))
         code_of = nearest.search(cells.astype(np.float32), 1)[1].ravel()
     codes: NDArray[np.int64] = code_of[cell_of.ravel()]
@@ -61,7 +64,7 @@ def _code(points: NDArray[np.generic], book: NDArray[np.generic], seed: int) -> 
 
 
 def _k_means(points: NDArray[np.float32], weights: NDArray[np.int64], whole: bool, seed: int) -> NDArray[np.float32]:
-    k_means = faiss.Kmeans(
+    k_means = load_faiss().Kmeans(
         points.shape[1],
         CENTROIDS,
         niter=_ROUNDS,
@@ -71,8 +74,8 @@ def _k_means(points: NDArray[np.float32], weights: NDArray[np.int64], whole: boo
         max_points_per_centroid=len(points),
     )
     k_means.train(points, weights=weights.astype(np.float32))
-    assert k_means.centroids is not None
-    return k_means.centroids
+    centroids: NDArray[np.float32] = k_means.centroids
+    return centroids
 
 
 def _is_whole(table: NDArray[np.generic]) -> bool:
