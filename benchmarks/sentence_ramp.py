@@ -21,7 +21,7 @@ from held_out import read
 
 from drdecr.corpus import Passage, Query, read_passages, read_qrels, read_queries
 from drdecr.encoder.load import load_encoder
-from drdecr.encoder.settings import read_manifest
+from drdecr.encoder.settings import read_manifest, read_settings
 from drdecr.encoder.types import Encoded
 from drdecr.encoder.windows import encode_windows
 from training.evaluation.ranking import relevance_of_passages
@@ -38,10 +38,8 @@ def main() -> None:
     parser.add_argument("--ramps", type=int, nargs="+", default=[1, 4, 6, 8, 10, 12])
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    encoder, own = (
-        load_encoder(options.student, threads=options.threads),
-        read_manifest(options.student).sentence_ramp,
-    )
+    encoder = load_encoder(options.student, threads=options.threads)
+    own = (read_settings(options.student) or read_manifest(options.student)).sentence_ramp
     for name, passages, queries, qrels in asked(options.sets, options.dev, options.languages.split(",")):
         encoded = encode_windows(encoder, [passage.content for passage in passages])
         ids = [passage.id for passage in passages]
