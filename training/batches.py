@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -16,6 +16,8 @@ from training.teacher import TeacherVectors
 
 # Clusters hold several groups, so that a group's rows are alike but not always the same ones.
 _GROUPS_A_CLUSTER = 4
+# More clusters than these are found in two steps: the work of one grows with the square of the rows.
+_AT_ONCE = 512
 
 
 class InOrder(DefaultBatchSampler):  # type: ignore[misc]
@@ -49,7 +51,13 @@ class InSteps(MultiDatasetDefaultBatchSampler):  # type: ignore[misc]
         return sum(len(sampler) // self.parts * self.parts for sampler in self.batch_samplers)
 
 
-def order_alike(passages: list[int], teacher: TeacherVectors, group: int, seed: int) -> list[int]:
+def order_alike(
+    passages: list[int],
+    teacher: TeacherVectors,
+    group: int,
+    seed: int,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> list[int]:
     """Return an order of rows in which each `group` neighbours have similar passages; groups come at random.
 
     `passages` are the rows' numbers among the teacher's texts; similar is near by the mean of the teacher's token
@@ -61,8 +69,7 @@ def order_alike(passages: list[int], teacher: TeacherVectors, group: int, seed: 
     clusters = len(passages) // (group * _GROUPS_A_CLUSTER)
     if group == 1 or clusters < 2:
         return rows
-    means = _means(passages, teacher)
-    found = MiniBatchKMeans(clusters, random_state=seed, n_init=1, max_iter=20, batch_size=4096).fit_predict(means)
+    found = _clusters(_means(passages, teacher), clusters, seed, progress)
     rows.sort(key=lambda row: found[row])
     groups = [rows[start : start + group] for start in range(0, len(rows), group)]
     chance.shuffle(groups)
@@ -83,6 +90,30 @@ def one_kind_a_batch(orders: Sequence[Sequence[int]], size: int, seed: int) -> l
         whole += batches
     random.Random(seed).shuffle(whole)
     return [row for batch in whole for row in batch] + over
+
+
+def _clusters(
+    means: NDArray[np.float32], count: int, seed: int, progress: Callable[[int], None]
+) -> NDArray[np.int64]:
+    """Number each row's cluster, of about `count`: above `_AT_ONCE` within those of a coarser clustering."""
+    coarser = count > _AT_ONCE
+    first = round(count**0.5) if coarser else count
+    found = MiniBatchKMeans(first, random_state=seed, n_init=1, max_iter=20, batch_size=4096).fit_predict(means)
+    numbers: NDArray[np.int64] = found.astype(np.int64)
+    if not coarser:
+        progress(len(means))
+        return numbers
+    known = 0
+    for cluster in range(first):
+        members = np.flatnonzero(found == cluster)
+        share = max(1, round(count * len(members) / len(means)))
+        if share == 1:
+            numbers[members] = known
+            progress(len(members))
+        else:
+            numbers[members] = known + _clusters(means[members], share, seed, progress)
+        known += share
+    return numbers
 
 
 def _means(texts: list[int], teacher: TeacherVectors) -> NDArray[np.float32]:

@@ -200,7 +200,9 @@ def _ordered(
         if not isinstance(teacher, TeacherVectors):
             return random.Random(seed).sample(some, len(some))
         passages = [numbers[rows[at].passage] for at in some]
-        return [some[at] for at in order_alike(passages, teacher, stage.alike, seed)]
+        with StageProgress(f"{stage.name}: similar passages", len(some)) as bar:
+            order = order_alike(passages, teacher, stage.alike, seed, bar.advance)
+        return [some[at] for at in order]
 
     if languages is None:
         return [rows[at] for at in ordered(range(len(rows)))]

@@ -38,6 +38,20 @@ def test_neighbours_share_a_topic(teacher: TeacherVectors) -> None:
     assert len({tuple(group) for group in groups[:4]}) > 1
 
 
+def test_many_clusters_are_found_within_coarser_ones(
+    teacher: TeacherVectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.batches._AT_ONCE", 4)
+    passages = [*np.random.default_rng(1).permutation(TOPICS * TEXTS_A_TOPIC).tolist(), TOPICS * TEXTS_A_TOPIC]
+    told: list[int] = []
+    order = order_alike(passages, teacher, 4, 3, told.append)
+    groups = np.array([passages[row] // TEXTS_A_TOPIC for row in order][:-1]).reshape(-1, 4)
+    assert sorted(order) == list(range(len(passages)))
+    assert np.mean(groups == groups[:, :1]) > 0.8
+    assert sum(told) == len(passages)
+    assert len(told) > 1
+
+
 def test_order_depends_on_the_seed_alone(teacher: TeacherVectors) -> None:
     passages = list(range(TOPICS * TEXTS_A_TOPIC)) * 2
     assert order_alike(passages, teacher, 8, seed=3) == order_alike(passages, teacher, 8, seed=3)
