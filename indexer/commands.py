@@ -100,8 +100,6 @@ def build_command(
                 raise UsageError("--ray goes with --student and --passages")
             if threads is not None:
                 raise UsageError("--threads does not go with --ray: an encoder takes a processor; see --encoders")
-            if dims is not None or pool != 1:
-                raise UsageError("--dims and --pool do not go with --ray; --bits makes a cluster's snapshot smaller")
             from indexer.cluster.build import CHUNK_PASSAGES, build_on_cluster
 
             # Ray says what becomes of its nodes on stdout, where --json has to stay alone.
@@ -112,6 +110,8 @@ def build_command(
                     passages,
                     out,
                     bits=int(bits),
+                    dims=dims,
+                    pool=pool,
                     segments=segments,
                     chunk_passages=chunk_passages or CHUNK_PASSAGES,
                     encoders=encoders,

@@ -14,6 +14,7 @@ from drdecr.encoder.windows import Windowed
 def save_encoded(path: Path, passages: Windowed) -> None:
     """Write encoded passages, an .npz."""
     encoded = passages.windows
+    members = () if passages.members is None else passages.members
     np.savez(
         path,
         vectors=encoded.vectors.astype(np.float16),
@@ -23,6 +24,8 @@ def save_encoded(path: Path, passages: Windowed) -> None:
         truncated=encoded.truncated,
         unknown=encoded.unknown,
         bounds=passages.bounds,
+        members=np.concatenate([np.empty((0, 3), np.int32), *members]),
+        member_counts=np.array([len(own) for own in members], np.int64),
     )
 
 
@@ -37,4 +40,7 @@ def load_encoded(file: Path | IO[bytes], spec: EncoderSpec) -> Windowed:
             truncated=arrays["truncated"],
             unknown=arrays["unknown"],
         )
-        return Windowed(encoded, arrays["bounds"])
+        # A program before this wrote none, and its unfinished work may be gone on with.
+        counts = arrays.get("member_counts", np.empty(0, np.int64))
+        members = tuple(np.split(arrays["members"], np.cumsum(counts)[:-1])) if len(counts) else None
+        return Windowed(encoded, arrays["bounds"], members)

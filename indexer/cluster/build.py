@@ -21,7 +21,7 @@ from drdecr.errors import DrDecrError, UsageError
 from drdecr.index.codec import BITS
 from drdecr.index.manifest import MANIFEST, Manifest, format_of, render_manifest
 from drdecr.index.place import DirectoryPlace, Place, is_url, open_place
-from drdecr.index.reduction import WHOLE
+from drdecr.index.reduction import reduction_of
 from drdecr.ray_cluster import join_cluster, plain_errors
 from indexer.build import BuildReport
 from indexer.cluster.chunks import cut_passages
@@ -63,6 +63,8 @@ def build_on_cluster(
     out: str,
     *,
     bits: int = 16,
+    dims: int | None = None,
+    pool: float = 1.0,
     segments: int | None = None,
     chunk_passages: int = CHUNK_PASSAGES,
     encoders: int | None = None,
@@ -85,10 +87,10 @@ def build_on_cluster(
         for part in (BUILDING, "segments", "quantizers"):
             place.remove(part)
     spec = load_encoder(student).spec
+    reduction = reduction_of(dims, pool, spec.dim, spec.name)
     with named_trouble(Path(place.location)):
-        plan = _plan(
-            place, student, passages, wish(passages, spec, bits, segments, chunk_passages, skip_bad_lines), progress
-        )
+        wanted = wish(passages, spec, bits, reduction, segments, chunk_passages, skip_bad_lines)
+        plan = _plan(place, student, passages, wanted, progress)
     join_cluster(address)
     with plain_errors("the build"):
         resumed_chunks = len(encoded_chunks(place))
@@ -252,10 +254,12 @@ def _publish(place: Place, plan: Plan, out: str, *, force: bool) -> tuple[Manife
     assert quantizer is not None
     records = [each.record for each in finished]
     residual = pooled_residual([each.residual for each in records], [each.tokens for each in records])
+    reduction = plan.wanted.reduction
     manifest = Manifest(
-        format_version=format_of(WHOLE, plan.wanted.student.closeness),
+        format_version=format_of(reduction, plan.wanted.student.closeness),
         written_by=f"drdecr {__version__}",
         student=plan.wanted.student,
+        reduction=reduction,
         quantizers=[quantizer.model_copy(update={"residual": None if residual is None else round(residual, 6)})],
         segments=records,
     )

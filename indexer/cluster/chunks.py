@@ -18,7 +18,7 @@ from drdecr.encoder.types import EncoderSpec
 from drdecr.encoder.windows import Windowed
 from drdecr.index.passages import PassageWriter
 from drdecr.index.place import Place
-from drdecr.index.reduction import WHOLE
+from drdecr.index.reduction import Reduction
 from indexer.centroids import sample_rows
 from indexer.cluster.plan import passages_name, vectors_name
 from indexer.encoded_file import load_encoded
@@ -62,11 +62,11 @@ class ChunkSource:
     """The passages of chunks with the vectors that are there; a `Source`. `tokens` counts those of each chunk."""
 
     doing = "Reading vectors"
-    reduction = WHOLE
 
-    def __init__(self, place: Place, spec: EncoderSpec, tokens: dict[int, int]) -> None:
+    def __init__(self, place: Place, spec: EncoderSpec, reduction: Reduction, tokens: dict[int, int]) -> None:
         self._place = place
         self._spec = spec
+        self.reduction = reduction
         self._tokens = tokens
 
     @property
@@ -86,7 +86,9 @@ class ChunkSource:
             advance(len(encoded))
 
 
-def draw_sample(place: Place, spec: EncoderSpec, tokens: Sequence[int], lists: int) -> NDArray[np.float32]:
+def draw_sample(
+    place: Place, spec: EncoderSpec, reduction: Reduction, tokens: Sequence[int], lists: int
+) -> NDArray[np.float32]:
     """Draw the vectors that train `lists` centroids, (n, dim); `tokens` counts those of each chunk.
 
     Up to 1,024 chunks they are those that a build on one machine draws, beyond they come from 1,024 chunks.
@@ -94,7 +96,7 @@ def draw_sample(place: Place, spec: EncoderSpec, tokens: Sequence[int], lists: i
     chunks = np.unique(np.linspace(0, len(tokens) - 1, min(len(tokens), _SAMPLED_CHUNKS)).astype(np.int64))
     bounds = np.cumsum([0, *(tokens[chunk] for chunk in chunks)])
     rows = sample_rows(int(bounds[-1]), lists)
-    parts = [np.empty((0, spec.dim), np.float32)]
+    parts = [np.empty((0, reduction.width(spec.dim)), np.float32)]
     for chunk, low, high in zip(chunks.tolist(), bounds, bounds[1:], strict=False):
         own = None if rows is None else rows[np.searchsorted(rows, low) : np.searchsorted(rows, high)] - low
         if own is None or len(own):

@@ -20,6 +20,7 @@ from drdecr.encoder.types import EncoderSpec
 from drdecr.errors import SnapshotError, UsageError
 from drdecr.index.manifest import QuantizerRecord, SegmentRecord, StudentRecord, record_file
 from drdecr.index.place import Place
+from drdecr.index.reduction import Reduction
 
 BUILDING = "building"
 STUDENT = f"{BUILDING}/student"
@@ -40,9 +41,15 @@ class Wanted(_Record):
     passages_sha256: str
     student: StudentRecord
     bits: int
+    dims: int | None = None
+    pool: float = 1.0
     segments: int | None = Field(ge=1, description="None: one for each 250,000 passages.")
     chunk_passages: int = Field(ge=1)
     skip_bad_lines: bool
+
+    @property
+    def reduction(self) -> Reduction:
+        return Reduction(dims=self.dims, pool=self.pool)
 
 
 class Plan(_Record):
@@ -78,13 +85,21 @@ class FinishedSegment(_Record):
 
 
 def wish(
-    path: Path, spec: EncoderSpec, bits: int, segments: int | None, chunk_passages: int, skip_bad_lines: bool
+    path: Path,
+    spec: EncoderSpec,
+    bits: int,
+    reduction: Reduction,
+    segments: int | None,
+    chunk_passages: int,
+    skip_bad_lines: bool,
 ) -> Wanted:
     """Describe a build of the passages in a file; reads all of it."""
     return Wanted(
         passages_sha256=record_file(path).sha256,
         student=StudentRecord.of(spec),
         bits=bits,
+        dims=reduction.dims,
+        pool=reduction.pool,
         segments=segments,
         chunk_passages=chunk_passages,
         skip_bad_lines=skip_bad_lines,

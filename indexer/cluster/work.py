@@ -37,6 +37,7 @@ from indexer.cluster.plan import (
     write_segment_record,
 )
 from indexer.encoded_file import save_encoded
+from indexer.pooling import reduce_passages
 from indexer.progress import SILENT
 from indexer.quantizer_training import train_on_sample
 from indexer.segments import hash_files, write_segment
@@ -55,7 +56,10 @@ class ChunkEncoder:
         """Write the vectors of a chunk; return its passages."""
         texts = [passage.content for passage in read_chunk(self._place, chunk)]
         parts = chunks_of(list(map(len, texts)), CHUNK_CHARACTERS)
-        passages: Windowed = join([encode_windows(self._encoder, texts[low:high]) for low, high in parts])
+        wanted = self._plan.wanted.reduction
+        passages: Windowed = join(
+            [reduce_passages(encode_windows(self._encoder, texts[low:high]), wanted) for low, high in parts]
+        )
         with _scratch(self._place) as directory:
             save_encoded(directory / "vectors.npz", passages)
             name = vectors_name(chunk, len(passages.windows.vectors))
@@ -73,7 +77,7 @@ def train(location: str) -> QuantizerRecord:
     found = encoded_chunks(place)
     tokens = [found[chunk] for chunk in range(plan.chunks)]
     lists = token_lists(sum(tokens) // plan.segments)
-    sample = draw_sample(place, plan.spec, tokens, lists)
+    sample = draw_sample(place, plan.spec, plan.wanted.reduction, tokens, lists)
     with _scratch(place) as directory:
         record = train_on_sample(directory, QUANTIZER, sample, lists, plan.wanted.bits)
         files = hash_files(directory / QUANTIZER, SILENT)
@@ -88,7 +92,8 @@ def build_segment(location: str, quantizer: QuantizerRecord, segment: int) -> in
     place = open_place(location)
     plan = require_plan(place)
     found = encoded_chunks(place)
-    source = ChunkSource(place, plan.spec, {chunk: found[chunk] for chunk in plan.chunks_of(segment)})
+    tokens = {chunk: found[chunk] for chunk in plan.chunks_of(segment)}
+    source = ChunkSource(place, plan.spec, plan.wanted.reduction, tokens)
     name = segment_name(segment)
     with _scratch(place) as root:
         (root / name).mkdir(parents=True)

@@ -64,6 +64,28 @@ def test_one_segment_has_the_bytes_of_a_local_build(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.json", "quantizers", "segments"}
 
 
+def test_a_reduced_build_has_the_bytes_of_a_local_one_and_is_another_plan(
+    cluster: Any, tiny_student: Path, passages_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smaller: dict[str, Any] = {"bits": 8, "dims": 8, "pool": 1.5}
+    alone = build(load_encoder(tiny_student, threads=1), passages_file, tmp_path / "alone", **smaller)
+    together: dict[str, Any] = {"segments": 1, "chunk_passages": 1024}
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise SnapshotError("stopped")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(cluster_build, "_publish", stop)
+        with pytest.raises(SnapshotError, match="stopped"):
+            build_here(cluster, tiny_student, passages_file, str(tmp_path / "out"), **together, **smaller)
+    with pytest.raises(UsageError, match="unfinished build of other dims, pool"):
+        build_here(cluster, tiny_student, passages_file, str(tmp_path / "out"), **together, bits=8)
+    report = build_here(cluster, tiny_student, passages_file, str(tmp_path / "out"), **together, **smaller)
+    assert (report.version, report.resumed_chunks) == (alone.version, 1)
+    with pytest.raises(UsageError, match="dims must be 1 to"):
+        build_here(cluster, tiny_student, passages_file, str(tmp_path / "other"), dims=10_000)
+
+
 def test_several_segments_hold_the_same_passages_with_the_same_scores(
     cluster: Any, tiny_student: Path, passages_file: Path, local: Path, tmp_path: Path
 ) -> None:
