@@ -52,6 +52,7 @@ class ClusterSettings(BaseModel):
     shard_queue: int
     shard_timeout_ms: int
     retire_s: float
+    keep_copies_s: float
 
 
 def parse_index_source(text: str) -> IndexSource:
@@ -144,6 +145,12 @@ class Settings(BaseSettings):
     shard_timeout_ms: int = Field(2_000, ge=1, le=600_000, description="With ray: how long a shard is waited for.")
     retire_s: float = Field(
         60.0, ge=0, le=86_400, description="With ray: how long a replaced version's shards stay for other fronts."
+    )
+    keep_copies_s: float = Field(
+        3_600.0,
+        ge=0,
+        le=31_536_000,
+        description="With ray: how long after its start a replica removes copies of snapshots that no replica reads.",
     )
 
     max_body_bytes: int = Field(8 * 2**20, ge=1_024)

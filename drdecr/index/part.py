@@ -18,6 +18,7 @@ from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded
 from drdecr.errors import SnapshotCorruptError, SnapshotError
 from drdecr.index.backend import Hit, SearchParams
+from drdecr.index.copies import hold
 from drdecr.index.filters import Filter
 from drdecr.index.manifest import MANIFEST, Manifest, parse_manifest, record_file
 from drdecr.index.place import Arriving, DirectoryPlace, Place
@@ -121,11 +122,13 @@ def fetch_part(place: Place, manifest: Manifest, segments: Sequence[int], cache:
     """Return a directory of this machine that holds the files of some segments: the place's own, or a copy.
 
     Copies lie in `cache`, by the snapshot's version; each file is checked as it arrives, and is never fetched twice.
+    A copy is held (`copies.hold`) until this process ends.
     Raises: SnapshotCorruptError for a file that differs from the manifest, SnapshotError where it cannot be read.
     """
     if isinstance(place, DirectoryPlace):
         return place.root
     root = cache / manifest.version[:32]
+    hold(cache, root.name)
     wanted = part_manifest(manifest, segments).paths()
     for name, record in wanted.items():
         path = root / name

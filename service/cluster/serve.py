@@ -103,7 +103,12 @@ class Shards:
         targets, names = [], []
         for shard, share in enumerate(snapshot.shares):
             source = ShardSource(
-                place.location, manifest.version, tuple(share), verify=self._verify, threads=wanted.shard_threads
+                place.location,
+                manifest.version,
+                tuple(share),
+                verify=self._verify,
+                threads=wanted.shard_threads,
+                keep_copies_s=wanted.keep_copies_s,
             )
             deployment = serve.deployment(
                 ShardReplica,

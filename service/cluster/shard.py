@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded
 from drdecr.errors import UsageError
 from drdecr.index.backend import Hit, SearchParams
+from drdecr.index.copies import sweep
 from drdecr.index.filters import Filter
 from drdecr.index.part import SnapshotPart, divide, fetch_part, merge, part_manifest, read_version
 from drdecr.index.place import open_place
@@ -33,6 +35,7 @@ class ShardSource:
     segments: tuple[int, ...]
     verify: bool
     threads: int
+    keep_copies_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,10 @@ class ShardReplica:
         self._parts = [SnapshotPart(root, manifest, share, verify=source.verify) for share in shares]
         for part in self._parts:
             part.warm_up()
+        # Not at once: after a stop of the whole cluster other replicas have yet to take hold of theirs.
+        sweeping = threading.Timer(source.keep_copies_s, sweep, (cache_directory(),))
+        sweeping.daemon = True
+        sweeping.start()
         self._threads = ThreadPoolExecutor(source.threads, thread_name_prefix="shard")
 
     async def search(

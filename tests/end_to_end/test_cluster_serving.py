@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
 import time
 from collections import Counter
@@ -18,8 +20,12 @@ from service_process import RunningService, running_service
 
 from drdecr.encoder.load import load_encoder
 from drdecr.index import Snapshot
+from drdecr.index.backend import SearchParams
+from drdecr.index.copies import hold
+from drdecr.index.place import open_place
 from indexer.build import build
 from indexer.change import add
+from service.cluster.shard import ShardReplica, ShardSource, Terms
 
 WAIT_S = 60
 DEADLINE_S = 5.0
@@ -140,6 +146,25 @@ def test_a_new_version_takes_over_without_a_mixed_or_lost_answer(
         assert len(body["hits"]) == 160
         moons = sum("moons" in hit["text"] for hit in body["hits"])
         assert moons == (0 if body["index_version"] == before else 10)
+
+
+def test_a_replica_removes_copies_that_nobody_reads_and_keeps_its_own(
+    snapshot: Path, bucket: str, tiny_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRDECR_CACHE", str(tmp_path))
+    place = open_place(f"{bucket}/served")
+    for file in sorted(path for path in snapshot.rglob("*") if path.is_file()):
+        place.put(file, file.relative_to(snapshot).as_posix())
+    version = Snapshot.open(snapshot).version
+    (tmp_path / "replaced").mkdir()
+    os.close(hold(tmp_path, "replaced"))
+    source = ShardSource(place.location, version, (0,), verify=True, threads=1, keep_copies_s=0.1)
+    replica = ShardReplica(source)
+    wait_until(lambda: not (tmp_path / "replaced").exists())
+    assert (tmp_path / version[:32] / "segments").is_dir()
+    queries = load_encoder(tiny_student, threads=1).encode(["cats"], "query")
+    (hits,) = asyncio.run(replica.search(Terms(version, WAIT_S), queries, 3, SearchParams(), None))
+    assert len(hits) == 3
 
 
 def test_a_node_that_dies_under_load_costs_no_answer(front: RunningService, cluster: Any) -> None:
