@@ -39,7 +39,8 @@ def sweep(cache: Path) -> list[str]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(descriptor, path):
                 version = path.name.removesuffix(_LOCK)
-                shutil.rmtree(cache / version, ignore_errors=True)
+                if (cache / version).exists():
+                    shutil.rmtree(cache / version)
                 path.unlink()
                 swept.append(version)
         except OSError:

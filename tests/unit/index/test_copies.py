@@ -61,6 +61,16 @@ def test_a_version_that_was_swept_can_be_held_again(cache: Path) -> None:
     os.close(held)
 
 
+def test_a_copy_that_cannot_be_removed_stays_and_is_tried_again(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr("drdecr.index.copies.shutil.rmtree", refuse)
+        assert sweep(cache) == []
+    assert sweep(cache) == ["one", "two"]
+
+
 def test_files_that_are_no_copies_stay(cache: Path, tmp_path: Path) -> None:
     (cache / "notes").mkdir()
     (cache / "notes" / "list.txt").write_text("mine")
