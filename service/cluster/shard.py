@@ -28,14 +28,14 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class ShardSource:
-    """What a replica opens, on whatever machine it starts."""
+    """What a replica opens, on whatever machine it starts, and when it removes copies that none reads (None: never)."""
 
     location: str
     version: str
     segments: tuple[int, ...]
     verify: bool
     threads: int
-    keep_copies_s: float
+    keep_copies_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +67,11 @@ class ShardReplica:
         self._parts = [SnapshotPart(root, manifest, share, verify=source.verify) for share in shares]
         for part in self._parts:
             part.warm_up()
-        # Not at once: after a stop of the whole cluster other replicas have yet to take hold of theirs.
-        sweeping = threading.Timer(source.keep_copies_s, sweep, (cache_directory(),))
-        sweeping.daemon = True
-        sweeping.start()
+        if source.keep_copies_s is not None:
+            # Not at once: after a stop of the whole cluster other replicas have yet to take hold of theirs.
+            sweeping = threading.Timer(source.keep_copies_s, sweep, (cache_directory(),))
+            sweeping.daemon = True
+            sweeping.start()
         self._threads = ThreadPoolExecutor(source.threads, thread_name_prefix="shard")
 
     async def search(
