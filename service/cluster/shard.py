@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class ShardSource:
-    """What a replica opens, on whatever machine it starts, and when it removes copies that none reads (None: never)."""
+    """What a replica opens, on whatever machine it starts; when it removes copies that none reads (None: never)."""
 
     location: str
     version: str
