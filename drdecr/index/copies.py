@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
+VERSION_LENGTH = 32
+"""A copy has the first characters of its snapshot's version for a name, so many hexadecimal digits."""
+
 _LOCK = ".lock"
+# The directory may hold what is not ours, with locks of its own.
+_OURS = re.compile(rf"[0-9a-f]{{{VERSION_LENGTH}}}{re.escape(_LOCK)}")
 
 
 def hold(cache: Path, version: str) -> int:
@@ -30,7 +36,7 @@ def hold(cache: Path, version: str) -> int:
 def sweep(cache: Path) -> list[str]:
     """Remove the copies that nobody holds, and return their versions. One that cannot be removed stays."""
     swept = []
-    for path in sorted(cache.glob(f"*{_LOCK}")):
+    for path in sorted(path for path in cache.glob(f"*{_LOCK}") if _OURS.fullmatch(path.name)):
         try:
             descriptor = os.open(path, os.O_RDWR)
         except OSError:

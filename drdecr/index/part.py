@@ -18,7 +18,7 @@ from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded
 from drdecr.errors import SnapshotCorruptError, SnapshotError
 from drdecr.index.backend import Hit, SearchParams
-from drdecr.index.copies import hold
+from drdecr.index.copies import VERSION_LENGTH, hold
 from drdecr.index.filters import Filter
 from drdecr.index.manifest import MANIFEST, Manifest, parse_manifest, record_file
 from drdecr.index.place import Arriving, DirectoryPlace, Place
@@ -127,7 +127,7 @@ def fetch_part(place: Place, manifest: Manifest, segments: Sequence[int], cache:
     """
     if isinstance(place, DirectoryPlace):
         return place.root
-    root = cache / manifest.version[:32]
+    root = cache / manifest.version[:VERSION_LENGTH]
     hold(cache, root.name)
     wanted = part_manifest(manifest, segments).paths()
     for name, record in wanted.items():

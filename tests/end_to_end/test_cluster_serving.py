@@ -21,7 +21,7 @@ from service_process import RunningService, running_service
 from drdecr.encoder.load import load_encoder
 from drdecr.index import Snapshot
 from drdecr.index.backend import SearchParams
-from drdecr.index.copies import hold
+from drdecr.index.copies import VERSION_LENGTH, hold
 from drdecr.index.place import open_place
 from indexer.build import build
 from indexer.change import add
@@ -156,12 +156,13 @@ def test_a_replica_removes_copies_that_nobody_reads_and_keeps_its_own(
     for file in sorted(path for path in snapshot.rglob("*") if path.is_file()):
         place.put(file, file.relative_to(snapshot).as_posix())
     version = Snapshot.open(snapshot).version
-    (tmp_path / "replaced").mkdir()
-    os.close(hold(tmp_path, "replaced"))
+    replaced = tmp_path / ("0" * VERSION_LENGTH)
+    replaced.mkdir()
+    os.close(hold(tmp_path, replaced.name))
     source = ShardSource(place.location, version, (0,), verify=True, threads=1, keep_copies_s=0.1)
     replica = ShardReplica(source)
-    wait_until(lambda: not (tmp_path / "replaced").exists())
-    assert (tmp_path / version[:32] / "segments").is_dir()
+    wait_until(lambda: not replaced.exists())
+    assert (tmp_path / version[:VERSION_LENGTH] / "segments").is_dir()
     queries = load_encoder(tiny_student, threads=1).encode(["cats"], "query")
     (hits,) = asyncio.run(replica.search(Terms(version, WAIT_S), queries, 3, SearchParams(), None))
     assert len(hits) == 3
