@@ -22,6 +22,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 from transformers.integrations import TensorBoardCallback
 
+from drdecr.encoder.packing import attends_packed
 from drdecr.encoder.settings import SETTINGS_FILE
 from drdecr.encoder.torch_runtime import TASKS, fast_tokenizer, load_model
 from drdecr.errors import ModelError, ResourceError, UsageError
@@ -85,7 +86,7 @@ def open_student(run: StageRun) -> MultiVectorEncoder:
         if isinstance(module, nn.Dropout):
             module.p = run.dropout
         # On a processor the backward pass of torch's fused attention takes longer than all else together.
-        if isinstance(module, PreTrainedModel) and model.device.type == "cpu":
+        if isinstance(module, PreTrainedModel) and model.device.type == "cpu" and not attends_packed(module):
             module.set_attn_implementation("eager")
     freeze(model, run.stage.learning_rates)
     return model

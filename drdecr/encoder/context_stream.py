@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel
 
+from drdecr.encoder.packing import Packing, attend_packed, attends_packed
+
 
 class TransferredEmbedding(nn.Module):
     """A large vocabulary expressed in a small one.
@@ -52,6 +54,7 @@ class ContextStream(nn.Module):
         )
         self.bert = BertModel(self.config, add_pooling_layer=False)
         self.bert.embeddings.word_embeddings = nn.Identity()
+        attend_packed(self.bert)
 
     def forward(self, ids: Tensor, mask: Tensor, added: Tensor) -> Tensor:
         """Encode pieces.
@@ -61,4 +64,17 @@ class ContextStream(nn.Module):
         """
         embedded = self.embedding(ids) + added
         states = self.bert(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
+        return functional.normalize(states, dim=-1)
+
+    def packed(self, ids: Tensor, added: Tensor, packing: Packing) -> Tensor:
+        """Encode packed pieces: ids (packed,), added (packed, width) -> (packed, width), L2-normalised.
+
+        Raises: RuntimeError where another attention was set, which would read all texts as one.
+        """
+        if not attends_packed(self.bert):
+            raise RuntimeError("this model's attention was changed after attend_packed")
+        embedded = self.embedding(ids) + added
+        states = self.bert(
+            inputs_embeds=embedded.unsqueeze(0), position_ids=packing.positions.unsqueeze(0), packing=packing
+        ).last_hidden_state.squeeze(0)
         return functional.normalize(states, dim=-1)

@@ -6,9 +6,13 @@ convolution branches over 2, 3 and 5 neighbouring pieces, a deep averaging netwo
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from drdecr.encoder.packing import Packing
 
 # Width of a branch's window, and how many pieces of it lie left of the centre.
 WINDOWS = ((2, 0), (3, 1), (5, 2))
@@ -71,17 +75,28 @@ class NgramStream(nn.Module):
         (batch, tokens, width), L2-normalised, and sentence vectors (batch, width), L2-normalised.
         """
         real = mask.unsqueeze(-1).to(self.scale.dtype)
+        tokens = self._tokens(ids, real, _windows)
+        sentence = (tokens * real).sum(dim=1) * torch.rsqrt(real.sum(dim=1).clamp(min=1.0))
+        return functional.normalize(tokens, dim=-1), self._average(sentence)
+
+    def packed(self, ids: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+        """Encode packed pieces: ids (packed,) -> token features (packed, width), sentence vectors (batch, width)."""
+        tokens = self._tokens(ids, self.scale.new_ones(1), packing.windows)
+        sentence = packing.pad(tokens).sum(dim=1) * torch.rsqrt(packing.mask.sum(dim=1, keepdim=True).clamp(min=1.0))
+        return functional.normalize(tokens, dim=-1), self._average(sentence)
+
+    def _tokens(self, ids: Tensor, real: Tensor, windows: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+        """Give each piece its features, not normalised; `real` is 0 where what is computed is of padding."""
         embedded = self.embed(ids)
         reduced = self.reduce_norm(self.reduce(embedded)) * real
         columns = [embedded]
         for branch, (size, left) in enumerate(WINDOWS):
             start = branch * self.branch_width
             centre = reduced[..., start : start + self.branch_width]
-            once = (torch.relu(self.first[branch](_windows(centre, size, left))) + centre) * real
-            columns.append(torch.relu(self.second[branch](_windows(once, size, left))) + once)
-        tokens = self.out(self.norm(torch.cat(columns, dim=-1)))
-        sentence = (tokens * real).sum(dim=1) * torch.rsqrt(real.sum(dim=1).clamp(min=1.0))
-        return functional.normalize(tokens, dim=-1), self._average(sentence)
+            once = (torch.relu(self.first[branch](windows(centre, size, left))) + centre) * real
+            columns.append(torch.relu(self.second[branch](windows(once, size, left))) + once)
+        features: Tensor = self.out(self.norm(torch.cat(columns, dim=-1)))
+        return features
 
     def _average(self, mean: Tensor) -> Tensor:
         hidden = torch.relu(self.skip_1(mean) + self.hidden_1(torch.relu(self.hidden_0(mean))))

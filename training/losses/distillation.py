@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from drdecr.errors import ModelError
 from training.losses.labelled import labelled_cross_entropy
+from training.losses.maxsim import maxsim
 from training.losses.projection import neighbour_kd
-from training.losses.relevance_kd import mean_maxsim, relevance_kd
+from training.losses.relevance_kd import relevance_kd
 from training.losses.token_kd import token_kd
 from training.recipe import ObjectiveWeights
 from training.teacher import TeacherTokens
@@ -74,7 +75,7 @@ class Both:
         """The teacher's scores of each query's candidates, over the number of its query tokens."""
         query, passage = self.query, self.passage
         with torch.no_grad():
-            return mean_maxsim(query.teacher, passage.teacher, query.teacher_mask, passage.teacher_mask)
+            return maxsim(query.teacher, passage.teacher, query.teacher_mask, passage.teacher_mask, mean=True)
 
     @cached_property
     def ranked(self) -> Tensor:
@@ -91,7 +92,7 @@ class Both:
         # A student's own token vectors have their weights already.
         if key != "token_embeddings" and "query_weights" in self.query:
             tokens = tokens * self.query["query_weights"].unsqueeze(-1)
-        return mean_maxsim(tokens, self.passage[key], self.query.mask, self.passage.mask)
+        return maxsim(tokens, self.passage[key], self.query.mask, self.passage.mask, mean=True)
 
 
 class DistillationLoss(nn.Module):

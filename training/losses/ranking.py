@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from sentence_transformers.multi_vector_encoder.scoring import colbert_kd_scores, colbert_scores
+from sentence_transformers.multi_vector_encoder.scoring import colbert_kd_scores
 from sentence_transformers.util import all_gather_padded, all_gather_with_grad, get_rank, get_world_size
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from training.literal import encode, scored_tokens
+from training.losses.maxsim import maxsim
 from training.recipe import RankingStage, Similarity
 
 
@@ -132,17 +133,20 @@ def score_candidates(
 
     Shapes: queries (rows, s, dim), passages (rows, ways, t, dim), masks without the last axis, bool.
     """
-    score = colbert_scores if in_batch else colbert_kd_scores
-    if similarity == "cosine":
-        scores: Tensor = score(
+
+    def score(queries: Tensor, passages: Tensor, *, mean: bool = False) -> Tensor:
+        if in_batch:
+            return maxsim(queries, passages.flatten(0, 1), query_mask, passage_mask.flatten(0, 1), mean=mean)
+        own: Tensor = colbert_kd_scores(
             queries, passages, queries_mask=query_mask, documents_mask=passage_mask, length_normalize=mean
         )
-        return scores
+        return own
+
+    if similarity == "cosine":
+        return score(queries, passages, mean=mean)
     # One more dimension carries |d|²: 2 q·d - |d|² is the product of (2q, -1) and (d, |d|²).
     longer = torch.cat([2 * queries, -torch.ones_like(queries[..., :1])], -1)
     squares = passages.square().sum(-1, keepdim=True)
-    products: Tensor = score(
-        longer, torch.cat([passages, squares], -1), queries_mask=query_mask, documents_mask=passage_mask
-    )
+    products = score(longer, torch.cat([passages, squares], -1))
     scores = products - (queries.square().sum(-1) * query_mask).sum(1, keepdim=True)
     return scores / query_mask.sum(1, keepdim=True).clamp(min=1) if mean else scores

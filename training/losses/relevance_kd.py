@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-from sentence_transformers.multi_vector_encoder.scoring import colbert_scores
 from torch import Tensor
 from torch.nn import functional
-
-
-def mean_maxsim(queries: Tensor, passages: Tensor, query_mask: Tensor, passage_mask: Tensor) -> Tensor:
-    """Return MaxSim over the number of query tokens, every query by every passage.
-
-    Shapes: queries (queries, s, dim), passages (passages, t, dim), masks without the last axis, bool.
-    Returns (queries, passages).
-    """
-    scores: Tensor = colbert_scores(
-        queries,
-        passages.unsqueeze(1),
-        queries_mask=query_mask,
-        documents_mask=passage_mask.unsqueeze(1),
-        length_normalize=True,
-    )
-    return scores
 
 
 def relevance_kd(student_scores: Tensor, teacher_scores: Tensor, temperature: float) -> Tensor:

@@ -18,8 +18,9 @@ from drdecr.errors import ModelError
 from training.fit import freeze
 from training.losses.distillation import DistillationLoss, mean_direction
 from training.losses.labelled import labelled_cross_entropy
+from training.losses.maxsim import maxsim
 from training.losses.projection import neighbour_kd
-from training.losses.relevance_kd import mean_maxsim, relevance_kd
+from training.losses.relevance_kd import relevance_kd
 from training.losses.token_kd import token_kd
 from training.recipe import LearningRates, ObjectiveWeights
 from training.teacher import TeacherVectors
@@ -155,7 +156,7 @@ def test_mean_direction_is_of_real_tokens_and_of_length_one() -> None:
     assert torch.allclose(found, torch.stack([one / one.norm() for one in expected]), atol=1e-6)
 
 
-def test_mean_maxsim_equals_loops_over_real_tokens() -> None:
+def test_maxsim_equals_loops_over_real_tokens() -> None:
     queries, passages = unit(3, 4, 6, seed=3), unit(2, 5, 6, seed=4)
     query_mask, passage_mask = mask_of(4, 1, 3), torch.tensor([[1, 0, 1, 1, 0], [0, 1, 1, 1, 1]]).bool()
     expected = np.zeros((3, 2))
@@ -167,7 +168,10 @@ def test_mean_maxsim_equals_loops_over_real_tokens() -> None:
                 if query_mask[q, i]
             ]
             expected[q, p] = sum(best) / len(best)
-    assert np.allclose(mean_maxsim(queries, passages, query_mask, passage_mask).numpy(), expected, atol=1e-6)
+    found = maxsim(queries, passages, query_mask, passage_mask, mean=True)
+    assert np.allclose(found.numpy(), expected, atol=1e-6)
+    sums = maxsim(queries, passages, query_mask, passage_mask, mean=False)
+    assert np.allclose(sums.numpy(), expected * [[4], [1], [3]], atol=1e-6)
 
 
 @pytest.fixture
@@ -205,15 +209,15 @@ def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: T
     query_teacher = teacher.padded([0, 1, 2], torch.device("cpu"))
     passage_teacher = teacher.padded([3, 4, 5], torch.device("cpu"))
     masks = query["attention_mask"].bool(), passage["attention_mask"].bool()
-    target = mean_maxsim(query_teacher[0], passage_teacher[0], query_teacher[1], passage_teacher[1])
-    full = mean_maxsim(query["token_embeddings"], passage["token_embeddings"], *masks)
+    target = maxsim(query_teacher[0], passage_teacher[0], query_teacher[1], passage_teacher[1], mean=True)
+    full = maxsim(query["token_embeddings"], passage["token_embeddings"], *masks, mean=True)
     sentences = query["sentence_embedding"] @ passage["sentence_embedding"].T
     features, vectors = (
         [side[key][mask] for side, mask in zip((query, passage), masks, strict=True)]
         for key in ("token_features", "token_embeddings")
     )
     weighted = query["context_embeddings"] * query["query_weights"].unsqueeze(-1)
-    context = mean_maxsim(weighted, passage["context_embeddings"], *masks)
+    context = maxsim(weighted, passage["context_embeddings"], *masks, mean=True)
     means = [
         mean_direction(side["context_embeddings"], mask) for side, mask in zip((query, passage), masks, strict=True)
     ]
@@ -309,7 +313,7 @@ def test_sentence_objective_equals_the_divergence_of_the_dot_products(
     ]
     dots = sides[0]["sentence_embedding"] @ sides[1]["sentence_embedding"].T
     both = [teacher.padded(LABELS[:, side].tolist(), torch.device("cpu")) for side in (0, 1)]
-    target = mean_maxsim(both[0][0], both[1][0], both[0][1], both[1][1])
+    target = maxsim(both[0][0], both[1][0], both[0][1], both[1][1], mean=True)
     assert terms["sentence"].item() == pytest.approx(2 * relevance_kd(dots, target, 0.1).item(), rel=1e-4)
 
 
