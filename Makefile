@@ -1,10 +1,11 @@
 # Everything runs in one virtual environment, made on first use. PORT changes the demo. TRAIN=1 trains the demo's student
-# for MINUTES, as does MINUTES on the command line, and a checkout without a released student.
+# for MINUTES, as does MINUTES on the command line, and a checkout without a released student. JOBS processes run the tests.
 PYTHON ?= python3
 VENV ?= .venv
 MINUTES ?= 4.5
 PORT ?= 8080
 TORCH ?= torch==2.13.0
+JOBS ?= 2
 
 RELEASED = $(wildcard models/drdecr-16/onnx/encoder.json)
 ifneq ($(filter command line environment,$(origin MINUTES))$(if $(RELEASED),,none),)
@@ -23,7 +24,7 @@ demo: $(VENV)/$(if $(TRAIN),.train,.demo)
 	$(QUICKSTART) --port $(PORT)
 
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=2 $(BIN)/pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n $(JOBS) --no-loadscope-reorder
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -14,7 +14,7 @@ from drdecr.corpus import read_queries
 LINES = b"q1\tdrucker einrichten\nq2\tschrift\n"
 
 
-@pytest.mark.parametrize("content", [LINES, gzip.compress(LINES)])
+@pytest.mark.parametrize("content", [LINES, gzip.compress(LINES, mtime=0)], ids=["plain", "zipped"])
 @pytest.mark.parametrize("piped", [False, True])
 def test_queries_come_from_files_and_pipes_plain_or_zipped(content: bytes, piped: bool, tmp_path: Path) -> None:
     place = tmp_path / "queries.tsv"
