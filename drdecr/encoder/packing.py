@@ -53,7 +53,7 @@ class Packing:
 
     def pad(self, packed: Tensor) -> Tensor:
         """Put packed tokens back, with zeros for the padding: (packed, …) -> (batch, tokens, …)."""
-        places: Tensor = packed.new_zeros(self.mask.numel(), *packed.shape[1:]).index_copy(0, self.real, packed)
+        places: Tensor = packed.new_zeros(self.mask.numel(), *packed.shape[1:]).index_copy_(0, self.real, packed)
         return places.view(*self.mask.shape, *packed.shape[1:])
 
 

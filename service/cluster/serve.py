@@ -144,8 +144,12 @@ class Shards:
         timer.start()
 
     def _delete(self, names: list[str]) -> None:
+        import ray
         from ray import serve
 
+        if not ray.is_initialized():
+            # This process has left the cluster; Ray Serve would begin another one, on this machine.
+            return
         with self._using:
             unused = [name for name in names if not self._used[name]]
         for name in unused:

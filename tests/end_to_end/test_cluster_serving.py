@@ -27,7 +27,7 @@ from indexer.build import build
 from indexer.change import add
 from service.cluster.shard import ShardReplica, ShardSource, Terms
 
-WAIT_S = 60
+WAIT_S = 150
 DEADLINE_S = 5.0
 SLACK_S = 1.0
 
