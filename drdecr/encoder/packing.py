@@ -13,6 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 _ATTENTION = "drdecr-packed"
+# What a query gives to padding; finite, so that a text without tokens leaves no NaN among the gradients.
 _NEVER = torch.finfo(torch.bfloat16).min
 
 
