@@ -16,7 +16,8 @@ import httpx
 
 THINGS = ("cats", "dogs", "moons", "editors", "violins", "rivers")
 """What the passages of the `snapshot` fixture are about."""
-WAIT_S = 60
+WAIT_S = 150
+"""How long a test waits for what must come, on a machine that does much else."""
 COMMAND = [str(Path(sys.executable).with_name("drdecr"))]
 
 
@@ -59,8 +60,9 @@ def environment(**settings: str) -> dict[str, str]:
 
 @contextmanager
 def running_service(log: Path, *options: str | Path, **settings: str) -> Iterator[RunningService]:
-    """Run `drdecr serve` on a free port until the block ends."""
+    """Run `drdecr serve` on a free port until the block ends. Only a deadline that the test sets can pass."""
     command = [*COMMAND, "serve", "--port", "0", *map(str, options)]
+    settings = {"TIMEOUT_MS": str(1_000 * WAIT_S), **settings}
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, stderr=stderr, env=environment(**settings))
         try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from changing import passage_file
+from service_process import WAIT_S
 
 DRDECR = [sys.executable, "-c", "from drdecr.cli import main; main()"]
 
@@ -101,7 +102,7 @@ def test_second_writer_is_refused_until_the_first_is_killed(home: Path) -> None:
         ):
             assert_fails_with_one_line(second, 1, f"process {first.pid} on {os.uname().nodename}", "(add, since")
         first.kill()
-        first.communicate(timeout=30)
+        first.communicate(timeout=WAIT_S)
     assert files_in(home / "snap").keys() > before.keys()
     assert drdecr("delete", "snap", "--ids", "p1", cwd=home).returncode == 0
     assert [path.name for path in (home / "snap/segments").iterdir()] == ["000001"]

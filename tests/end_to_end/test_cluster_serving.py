@@ -16,7 +16,7 @@ import httpx
 import pytest
 from changing import passage_file
 from ray_lab import add_node, kill_node, running_replicas
-from service_process import RunningService, running_service
+from service_process import WAIT_S, RunningService, running_service
 
 from drdecr.encoder.load import load_encoder
 from drdecr.index import Snapshot
@@ -27,7 +27,6 @@ from indexer.build import build
 from indexer.change import add
 from service.cluster.shard import ShardReplica, ShardSource, Terms
 
-WAIT_S = 150
 DEADLINE_S = 5.0
 SLACK_S = 1.0
 

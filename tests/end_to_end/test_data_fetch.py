@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from service_process import WAIT_S
 
 from drdecr.corpus import read_pairs, read_passages, read_qrels, read_queries
 
@@ -124,7 +125,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=WAIT_S,
         )
 
 
@@ -240,7 +241,7 @@ def test_interrupted_fetch_is_continued_by_the_next(machine: Machine) -> None:
             assert running.poll() is None
             time.sleep(0.05)
         running.send_signal(signal.SIGINT)
-        _, words = running.communicate(timeout=30)
+        _, words = running.communicate(timeout=WAIT_S)
     assert (running.returncode, words.strip()) == (130, "drdecr: interrupted")
     assert not (machine.folder / "data" / "meta.json").exists()
     assert machine.fetch(*debian(machine)).returncode == 0

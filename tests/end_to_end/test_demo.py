@@ -13,12 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 from fabricated_data_set import make_data_set
-from service_process import environment
+from service_process import WAIT_S, environment
 
 from training.data.homeassistant import RELEASE
 from training.demo_steps import LANGUAGES
 
-WAIT_S = 120
 HEAVY = ("torch", "transformers", "sentence_transformers", "onnx", "datasets", "safetensors")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fabricated_vectors import encoded, save_vectors
+from service_process import WAIT_S
 
 DRDECR = [sys.executable, "-c", "from drdecr.cli import main; main()"]
 
@@ -114,7 +115,7 @@ def test_ctrl_c_leaves_nothing_behind(passages: Path) -> None:
     with start_slow_build(passages.parent) as started:
         assert len(names_in(passages.parent)) == 1
         started.send_signal(signal.SIGINT)
-        _, printed = started.communicate(timeout=30)
+        _, printed = started.communicate(timeout=WAIT_S)
     assert started.returncode == 130
     assert printed.decode().strip() == "drdecr: interrupted"
     assert names_in(passages.parent) == set()
@@ -126,7 +127,7 @@ def test_killed_build_keeps_the_old_snapshot_and_the_next_one_cleans_up(passages
     assert drdecr("index", "build", "--vectors", "v.npz", "--out", "snap", cwd=home).returncode == 0
     with start_slow_build(home) as started:
         started.kill()
-        started.communicate(timeout=30)
+        started.communicate(timeout=WAIT_S)
     assert drdecr("index", "verify", "snap", cwd=home).returncode == 0
     assert len(names_in(home)) == 2
     assert drdecr("index", "build", "--vectors", "v.npz", "--out", "snap", "--force", cwd=home).returncode == 0

@@ -182,7 +182,7 @@ def test_more_than_the_queue_holds_is_shed_and_the_service_recovers(
 
 def test_work_in_flight_is_finished_even_without_a_drain_window(tiny_student: Path, snapshot: Path, tmp_path: Path):
     answers: list[httpx.Response] = []
-    body = {"index": "demo", "queries": [{"query": f"all about {thing}", "k": 50} for thing in THINGS] * 160}
+    body = {"index": "demo", "queries": [{"query": f"all about {thing}", "k": 50} for thing in THINGS] * 80}
 
     def ask(url: str) -> None:
         answers.append(httpx.post(f"{url}/v1/search/batch", json=body, timeout=WAIT_S))

@@ -212,7 +212,7 @@ def test_reader_that_opens_all_the_time_sees_whole_generations(snapshot: Path) -
                 compact(snapshot, retrain=i % 4 == 0)
         finally:
             (snapshot.parent / "stop").touch()
-            printed, failed = reader.communicate(timeout=60)
+            printed, failed = reader.communicate(timeout=150)
     assert reader.returncode == 0, failed
     first, *changed = (line.split("|") for line in printed.splitlines())
     assert first == ["newer kettle", "things"]

@@ -76,7 +76,7 @@ def test_request_in_flight_ends_on_the_generation_it_began_with(client, disk, en
         target=lambda: answers.append(client.post("/v1/indexes/demo/search", json={"query": "cat", "k": 9}).json())
     )
     request.start()
-    assert encoder.entered.acquire(timeout=30)
+    assert encoder.entered.acquire(timeout=150)
     disk.found = ServedIndex("demo", FakeSnapshot(NEW[3:], "v2"), disk.newer)
     eventually(lambda: version(client) == "v2")
     encoder.gate.set()

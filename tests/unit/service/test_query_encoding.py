@@ -31,7 +31,7 @@ def ask_behind_a_busy_worker(
     """Keep the only worker busy, and return once all other texts wait for it."""
     encoder.gate.clear()
     asked = [pool.submit(client.post, SEARCH, json={"query": "busy"})]
-    assert encoder.entered.acquire(timeout=30)
+    assert encoder.entered.acquire(timeout=150)
     asked += [pool.submit(client.post, SEARCH, json={"query": text, "k": 1}) for text in texts]
     while metric(client, "drdecr_queue_admitted") < len(asked):
         pass
