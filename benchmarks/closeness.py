@@ -45,7 +45,9 @@ def main() -> None:
         asked[language] = queries, encoder.encode([query.text for query in queries], "query")
     for closeness in options.closeness:
         spec = replace(encoder.spec, closeness=closeness)
-        read = add_windows(first, texts, lambda rests: encoder.encode(rests, "passage"), spec)
+        read = add_windows(
+            first, texts, lambda rests: encoder.encode(rests, "passage"), encoder.encode_sentences, spec
+        )
         found: dict[str, tuple[float, float]] = {}
         for language, (queries, encoded) in asked.items():
             best = np.argsort(-relevance_of_passages(encoded, read, spec), axis=1, kind="stable")[:, :10]

@@ -142,7 +142,12 @@ def encode_passages(encoder: StagedEncoder, texts: Sequence[str], deadline: Dead
         deadline.check()
         return encode(encoder, some, "passage", watch)
 
-    return add_windows(encode_in_time(texts), texts, encode_in_time, encoder.spec)
+    def encode_sentences_in_time(some: Sequence[str]) -> NDArray[np.float32]:
+        deadline.check()
+        with watch.stage("encode"):
+            return encoder.encode_sentences(some)
+
+    return add_windows(encode_in_time(texts), texts, encode_in_time, encode_sentences_in_time, encoder.spec)
 
 
 def relevance(query: Encoded, passages: Windowed, spec: EncoderSpec) -> NDArray[np.float32]:

@@ -50,6 +50,11 @@ class WordEncoder:
             unknown=np.zeros(len(texts), np.float32),
         )
 
+    def encode_sentences(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        found = self.encode(texts, "passage").sentences
+        assert found is not None
+        return found
+
 
 def encoded(
     lengths: Sequence[int], dim: int, sentence_dim: int = 0, seed: int = 0, *, dyadic: bool = False

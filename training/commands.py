@@ -186,7 +186,7 @@ def _refuse_int8(manifest: OnnxManifest, *, asked: bool) -> None:
 def quickstart(
     ctx: click.Context, workdir: Path, student: Path | None, train: bool, minutes: float, no_serve: bool, port: int
 ) -> None:
-    """Do the main job: fetch, get a student, index, evaluate, serve.
+    """Do the main job: fetch, get a student, index, serve, evaluate.
 
     The student is the one that the checkout released. Where it has none, or with --train, one is made: vocabulary
     transfer, distillation, export. What is done is not done again; after an interruption the next run goes on, in the
@@ -204,11 +204,12 @@ def quickstart(
     job: ReleasedDemo | Quickstart
     if released is not None:
         job = ReleasedDemo(workdir, released)
+        served = job.run(then_serves=not no_serve)
     else:
         _quiet_libraries()
         from training import quickstart as pipeline
 
         job = pipeline.Quickstart(workdir, minutes)
-    served = job.run()
+        served = job.run()
     if not no_serve:
         serve_forever(job.student, job.snapshot, served, port)

@@ -16,7 +16,7 @@ import torch
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import Tensor, nn
 
-from drdecr.encoder.onnx_runtime import INPUTS, SENTENCE_OUTPUT, OnnxEncoder, output_names
+from drdecr.encoder.onnx_runtime import INPUTS, ROWS_INPUT, SENTENCE_OUTPUT, OnnxEncoder, output_names
 from drdecr.encoder.settings import (
     MANIFEST_FILE,
     ONNX_FOLDER,
@@ -27,7 +27,7 @@ from drdecr.encoder.settings import (
     StudentSettings,
     sha256_of,
 )
-from drdecr.encoder.torch_runtime import TorchEncoder, fast_tokenizer, vectors_of
+from drdecr.encoder.torch_runtime import TorchEncoder, fast_tokenizer, reads_sentences_alone, vectors_of
 from drdecr.encoder.types import Encoded, Encoder, Kind
 from drdecr.errors import ModelError
 from training.ranking_quality import JudgedTexts, ndcg_at_10
@@ -132,27 +132,33 @@ class _Graph(nn.Module):
         self.model = model
         self.settings = settings
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
-        given = vectors_of(self.model, input_ids, attention_mask, self.settings)
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_rows: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        given = vectors_of(self.model, input_ids, attention_mask, self.settings, token_rows)
         return tuple(output for output in given if output is not None)
 
 
 def _export_graph(reference: TorchEncoder, file: Path) -> None:
     batch, tokens = torch.export.Dim("batch"), torch.export.Dim("tokens")
-    shape = {0: batch, 1: tokens}
     ids = torch.full((2, 7), reference.settings.pad_id)
     mask = torch.ones_like(ids)
     mask[1, 5:] = 0
+    inputs = dict(zip(INPUTS, (ids, mask), strict=True))
+    shapes = {name: {0: batch, 1: tokens} for name in INPUTS}
+    if reference.settings.sentence_dim and reads_sentences_alone(reference.model):
+        inputs[ROWS_INPUT] = torch.tensor([0, 1, 0])
+        shapes[ROWS_INPUT] = {0: torch.export.Dim("rows")}
     graph = _Graph(reference.model, reference.settings).eval()
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(
                 graph,
-                (ids, mask),
+                tuple(inputs.values()),
                 str(file),
-                input_names=list(INPUTS),
+                input_names=list(inputs),
                 output_names=output_names(reference.settings),
-                dynamic_shapes=dict.fromkeys(INPUTS, shape),
+                dynamic_shapes=shapes,
                 opset_version=_OPSET,
                 dynamo=True,
                 external_data=False,
@@ -233,6 +239,9 @@ def _measure(
     encoder = OnnxEncoder.from_folder(folder, manifest, threads=threads, precision=precision)
     kinds: tuple[Kind, ...] = ("query", "passage")
     difference = max(_difference(encoder.encode(_SAMPLES, kind), reference.encode(_SAMPLES, kind)) for kind in kinds)
+    if manifest.sentence_dim:
+        alone = encoder.encode_sentences(_SAMPLES) - reference.encode_sentences(_SAMPLES)
+        difference = max(difference, float(np.abs(alone).max()))
     if judged is None:
         return Quality(largest_difference=difference)
     return Quality(largest_difference=difference, ndcg_at_10=ndcg_at_10(encoder, judged), queries=len(judged.queries))

@@ -10,7 +10,7 @@ from statistics import fmean
 from drdecr.encoder.types import Encoder
 from drdecr.encoder.windows import encode_windows
 from training.evaluation.bm25 import Bm25
-from training.evaluation.held_out import HeldOut, score_english, score_languages
+from training.evaluation.held_out import FEWEST_QUERIES, HeldOut, score_english, score_languages
 from training.evaluation.measures import Scores
 from training.evaluation.ranking import rank_encoded
 
@@ -64,10 +64,11 @@ def score_encoder(encoder: Encoder, held_out: HeldOut, *, in_english: bool = Fal
 
 def _table(systems: Mapping[str, Table], measure: str) -> str:
     languages = list(next(iter(systems.values())))
+    if not languages:
+        return f"no language has {FEWEST_QUERIES} held-out queries, so there is nothing to tell"
     width = max(9, *(len(system) + 2 for system in systems))
     lines = [f"{'':6}" + "".join(f"{system:>{width}}" for system in systems)]
     rows = [(lang, [table[lang][measure] for table in systems.values()]) for lang in languages]
-    if languages:
-        rows.append(("mean", [fmean(table[lang][measure] for lang in languages) for table in systems.values()]))
+    rows.append(("mean", [fmean(table[lang][measure] for lang in languages) for table in systems.values()]))
     lines += [f"{lang:6}" + "".join(f"{score:>{width}.3f}" for score in scores) for lang, scores in rows]
     return "\n".join(lines)

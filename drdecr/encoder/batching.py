@@ -16,6 +16,9 @@ Forward = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[Floats, Floats 
 """ids and mask (batch, tokens) -> token vectors (batch, tokens, dim), L2-normalised; sentence vectors (batch,
 sentence_dim); how much each token counts in a query (batch, tokens), above 0. The latter two where there are any."""
 
+SentenceForward = Callable[[NDArray[np.int64], NDArray[np.int64]], Floats | None]
+"""ids and mask (batch, tokens) -> sentence vectors (batch, sentence_dim), where there are any."""
+
 BATCH_TOKENS = 4096
 
 
@@ -61,6 +64,22 @@ def encode_tokens(
         truncated=np.array([text.truncated for text in tokens], np.bool_),
         unknown=np.array([text.unknown for text in tokens], np.float32),
     )
+
+
+def encode_sentences(
+    tokens: Sequence[TextTokens],
+    forward: SentenceForward,
+    settings: StudentSettings,
+    *,
+    batch_tokens: int = BATCH_TOKENS,
+) -> Floats:
+    """Run a model over tokenised texts for their sentence vectors alone, (texts, sentence_dim), without a prior."""
+    found = np.zeros((len(tokens), settings.sentence_dim), np.float32)
+    for batch in batches([len(text.ids) for text in tokens], batch_tokens):
+        vectors = forward(*_padded([tokens[text] for text in batch], settings.pad_id))
+        if vectors is not None:
+            found[batch] = vectors
+    return found
 
 
 def _sentence(sentence: Floats, text: TextTokens, settings: StudentSettings) -> Floats:

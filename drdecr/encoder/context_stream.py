@@ -62,7 +62,10 @@ class ContextStream(nn.Module):
         Shapes: ids and mask (batch, tokens), added (batch, tokens, width), to be added to the piece embeddings.
         Returns (batch, tokens, width), L2-normalised.
         """
-        embedded = self.embedding(ids) + added
+        embedded: Tensor = self.embedding(ids) + added
+        if not embedded.shape[0]:
+            # BertModel cannot view a batch of no texts.
+            return embedded
         states = self.bert(inputs_embeds=embedded, attention_mask=mask).last_hidden_state
         return functional.normalize(states, dim=-1)
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from drdecr.encoder.batching import BATCH_TOKENS, encode_tokens
+from drdecr.encoder.batching import BATCH_TOKENS, encode_sentences, encode_tokens
 from drdecr.encoder.piece_tokenizer import PieceTokenizer, read_tokenizer
 from drdecr.encoder.settings import (
     ONNX_FOLDER,
@@ -29,6 +29,8 @@ from drdecr.errors import ModelError
 from drdecr.heap import trim_heap
 
 INPUTS = ("input_ids", "attention_mask")
+ROWS_INPUT = "token_rows"
+"""In a graph whose sentence vectors need no token vectors: the texts of a batch that get some, (some,) int64."""
 TOKEN_OUTPUT = "token_vectors"
 SENTENCE_OUTPUT = "sentence_vectors"
 WEIGHT_OUTPUT = "token_weights"
@@ -58,6 +60,7 @@ class OnnxEncoder:
         self._manifest = manifest
         self._spec = manifest.spec(manifest.fingerprint)
         self._outputs = output_names(manifest)
+        self._takes_rows = ROWS_INPUT in (entry.name for entry in session.get_inputs())
         threads = session.get_session_options().intra_op_num_threads
         self.batch_tokens = min(TOKENS_A_THREAD * threads, BATCH_TOKENS)
         self._room = _Room()
@@ -118,10 +121,21 @@ class OnnxEncoder:
             progress=progress,
         )
 
+    def encode_sentences(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return sentence vectors alone, (texts, sentence_dim): at a fifth of the cost where the graph can."""
+
+        def forward(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32] | None:
+            return self._forward(ids, mask, with_tokens=False)[1]
+
+        tokens = self.tokenize(texts, "passage")
+        return encode_sentences(tokens, forward, self._manifest, batch_tokens=self.batch_tokens)
+
     def _forward(
-        self, ids: NDArray[np.int64], mask: NDArray[np.int64]
+        self, ids: NDArray[np.int64], mask: NDArray[np.int64], *, with_tokens: bool = True
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]:
         inputs = dict(zip(INPUTS, (ids, mask), strict=True))
+        if self._takes_rows:
+            inputs[ROWS_INPUT] = np.arange(len(ids) if with_tokens else 0, dtype=np.int64)
         options = self._room.options(ids.size)
         answers = self._session.run(self._outputs, inputs, options)
         if options is not None:
@@ -196,7 +210,11 @@ def _session(graph: Path, manifest: OnnxManifest, threads: int | None) -> onnxru
         expected[SENTENCE_OUTPUT] = manifest.sentence_dim
     inputs = sorted(entry.name for entry in session.get_inputs())
     lacking = set(output_names(manifest)) - given.keys()
-    if inputs != sorted(INPUTS) or lacking or any(widths.get(name) != width for name, width in expected.items()):
+    if (
+        not set(INPUTS) <= set(inputs) <= {*INPUTS, ROWS_INPUT}
+        or lacking
+        or any(widths.get(name) != width for name, width in expected.items())
+    ):
         raise ModelError(
             f"{graph}: takes {', '.join(inputs)} and gives {given}, but encoder.json promises "
             f"{', '.join(output_names(manifest))} of {expected}; "

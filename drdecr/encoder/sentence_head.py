@@ -20,6 +20,11 @@ class SentenceHead(nn.Module):
         nn.init.zeros_(self.own.weight)
         nn.init.zeros_(self.context.weight)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it still changes nothing, so that the sentence vector needs no contextual token."""
+        return not (bool(self.own.weight.any()) or bool(self.context.weight.any()))
+
     def forward(self, sentence: Tensor, context: Tensor, scored: Tensor) -> Tensor:
         """Return sentence vectors (batch, width), L2-normalised.
 

@@ -99,3 +99,11 @@ class Encoder(Protocol):
     def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:
         """Encode texts in their order. An empty text has no token vectors."""
         ...
+
+    def encode_sentences(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the sentence vectors of parts of passages, (texts, sentence_dim), and nothing that they do not need.
+
+        They are those that `encode` gives them, but for the length prior, which is the whole passage's; zeros for an
+        empty text.
+        """
+        ...

@@ -75,18 +75,24 @@ def encode_windows(encoder: Encoder, texts: Sequence[str], *, progress: Progress
     windows are done.
     """
     first = encoder.encode(texts, "passage", progress=progress)
-    return add_windows(first, texts, lambda rests: encoder.encode(rests, "passage"), encoder.spec)
+    return add_windows(
+        first, texts, lambda rests: encoder.encode(rests, "passage"), encoder.encode_sentences, encoder.spec
+    )
 
 
 def add_windows(
-    first: Encoded, texts: Sequence[str], encode: Callable[[Sequence[str]], Encoded], spec: EncoderSpec
+    first: Encoded,
+    texts: Sequence[str],
+    encode: Callable[[Sequence[str]], Encoded],
+    encode_sentences: Callable[[Sequence[str]], NDArray[np.float32]],
+    spec: EncoderSpec,
 ) -> Windowed:
     """Encode what the `first` windows of passages do not hold, and sentences where the student of `spec` reads them.
 
-    `encode` cuts passages at the limit, as they were.
+    `encode` cuts passages at the limit, as they were; `encode_sentences` is `Encoder.encode_sentences`.
     """
     whole = _add_rests(first, texts, encode)
-    return by_sentence(whole, texts, encode, spec) if spec.closeness else whole
+    return by_sentence(whole, texts, encode_sentences, spec) if spec.closeness else whole
 
 
 def _add_rests(first: Encoded, texts: Sequence[str], encode: Callable[[Sequence[str]], Encoded]) -> Windowed:
@@ -115,7 +121,10 @@ def _add_rests(first: Encoded, texts: Sequence[str], encode: Callable[[Sequence[
 
 
 def by_sentence(
-    passages: Windowed, texts: Sequence[str], encode: Callable[[Sequence[str]], Encoded], spec: EncoderSpec
+    passages: Windowed,
+    texts: Sequence[str],
+    encode_sentences: Callable[[Sequence[str]], NDArray[np.float32]],
+    spec: EncoderSpec,
 ) -> Windowed:
     """Make the sentences of passages their windows: token vectors as they are, a sentence vector for each sentence.
 
@@ -155,9 +164,7 @@ def by_sentence(
         for at, window in lone:
             sentences[at] = encoded.sentences[window]
         if asked:
-            found = encode([part for _, part in asked]).sentences
-            assert found is not None
-            sentences[[at for at, _ in asked]] = found
+            sentences[[at for at, _ in asked]] = encode_sentences([part for _, part in asked])
         _set_length_priors(sentences, np.repeat([len(own) for own in rows], counts), spec)
     return Windowed(
         Encoded(

@@ -59,6 +59,11 @@ def test_demo_answers_without_torch(workdir: Path, tiny_student: Path, without_t
             wait_until_ready(client, process, tmp_path / "err")
             (name,) = (one["name"] for one in client.get("/v1/indexes").json()["indexes"])
             answer = client.post(f"/v1/indexes/{name}/search", json={"query": "music player", "k": 3}).json()
+        # Another process evaluates meanwhile.
+        until = time.monotonic() + WAIT_S
+        while f"MRR@10, {name}" not in (tmp_path / "out").read_text():
+            assert time.monotonic() < until, (tmp_path / "err").read_text()
+            time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGTERM)
         assert process.wait(WAIT_S) == 0

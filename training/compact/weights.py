@@ -26,9 +26,12 @@ _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".ckpt")
 
 
 class Held(TypedDict):
-    """Where a weight is: in this initializer, as it is or transposed, and of which dtype and shape it was."""
+    """Where a weight is: in this initializer, as it is or transposed, and of which dtype and shape it was.
 
-    initializer: str
+    No initializer: it is zero, and the graph does without it.
+    """
+
+    initializer: str | None
     transposed: bool
     dtype: str
     shape: list[int]
@@ -69,12 +72,16 @@ def match_weights(student: Path, initializers: dict[str, NDArray[np.generic]]) -
             transposed = found is None and array.ndim == 2
             if transposed:
                 found = by_content.get(_content(np.ascontiguousarray(array.T)))
+            shape = list(array.shape)
+            if found is None and not array.any():
+                held[key] = Held(initializer=None, transposed=False, dtype=str(array.dtype), shape=shape)
+                continue
             if found is None:
                 others[key] = array
                 continue
             # Equal weights share an initializer, which keeps the first one's name.
             new = names.setdefault(found, prefix + key)
-            held[key] = Held(initializer=new, transposed=transposed, dtype=str(array.dtype), shape=list(array.shape))
+            held[key] = Held(initializer=new, transposed=transposed, dtype=str(array.dtype), shape=shape)
     taken = set(names.values())
     for name in initializers:
         if name in taken and name not in names:
@@ -130,6 +137,8 @@ def unpack(compact: Path, out: Path) -> Path:
 
 
 def _read(initializers: Mapping[str, NDArray[np.generic]], one: Held, graph: Path) -> NDArray[np.generic]:
+    if one["initializer"] is None:
+        return np.zeros(one["shape"], one["dtype"])
     array = stored(initializers, one["initializer"])
     if array is None:
         raise ModelError(f"{graph}: holds no {one['initializer']}; export the student again")

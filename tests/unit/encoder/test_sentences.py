@@ -92,7 +92,7 @@ def test_length_prior_is_that_of_the_whole_passage() -> None:
         return BY_SENTENCE.encode(texts, "passage")
 
     spec: EncoderSpec = replace(BY_SENTENCE.spec, length_prior=prior)
-    found = add_windows(encode([TEXT]), [TEXT], encode, spec)
+    found = add_windows(encode([TEXT]), [TEXT], encode, BY_SENTENCE.encode_sentences, spec)
     sentences = found.windows.sentences
     assert sentences is not None
     worth = prior.scaled(1.4).of_passage(np.ones(8, np.float32), 19, spec.sentence_weight)[-1]

@@ -80,7 +80,7 @@ def test_end_that_no_window_reaches_is_told() -> None:
     def encode(rests: Sequence[str]) -> Encoded:
         return blind.encode([rest[rest.index("!") :] for rest in rests], "passage")
 
-    found = add_windows(blind.encode([text], "passage"), [text], encode, blind.spec)
+    found = add_windows(blind.encode([text], "passage"), [text], encode, blind.encode_sentences, blind.spec)
     assert found.bounds.tolist() == [0, 1]
     assert found.windows.truncated.tolist() == [True]
 

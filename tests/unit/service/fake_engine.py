@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
@@ -92,6 +93,9 @@ class FakeEncoder:
             truncated=np.array([len(found) > limit for found in words]),
             unknown=np.array([1.0 if "ʘ" in text else 0.0 for text in texts], np.float32),
         )
+
+    def encode_sentences(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([_vector(text.strip()) for text in texts])
 
 
 @dataclass(frozen=True)

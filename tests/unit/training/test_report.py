@@ -93,3 +93,9 @@ def test_encoder_is_scored_in_every_language_and_in_english(held_out: HeldOut) -
 
 def test_floor_is_scored_with_the_queries_as_they_are(held_out: HeldOut) -> None:
     assert score_bm25(held_out)["ru"]["success@10"] < 0.5
+
+
+def test_a_set_of_few_queries_says_why_it_has_no_table(tmp_path: Path) -> None:
+    report = Report(tmp_path / "report.json")
+    report.measure("debian", "BM25", dict)
+    assert "no language has 50 held-out queries" in report.tables()

@@ -1,0 +1,70 @@
+"""Sentence vectors without token vectors are those that `encode` gives, by torch and by a graph."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from torch import nn
+
+from drdecr.encoder.onnx_runtime import INPUTS, ROWS_INPUT, OnnxEncoder
+from drdecr.encoder.settings import ONNX_FOLDER, SETTINGS_FILE
+from drdecr.encoder.torch_runtime import TorchEncoder
+from drdecr.encoder.types import Encoder
+from drdecr.encoder.windows import encode_windows
+from training.export import export_onnx
+
+TEXTS = ("the sound player", "a", "which package plays music, the sound or the player?", "", "music music")
+
+
+@pytest.fixture(scope="module", params=["idle", "trained"])
+def student(
+    request: pytest.FixtureRequest, two_stream_student: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """An exported student whose sentence head changes nothing, or reads the contextual tokens."""
+    place = tmp_path_factory.mktemp("alone") / "student"
+    encoder = TorchEncoder.load(two_stream_student, threads=1)
+    nn.init.normal_(encoder.model[0].bridge.weight, std=0.1)
+    if request.param == "trained":
+        nn.init.normal_(encoder.model[0].sentence_head.context.weight, std=0.1)
+    encoder.model.save(str(place))
+    shutil.copyfile(two_stream_student / SETTINGS_FILE, place / SETTINGS_FILE)
+    export_onnx(place, int8=False, threads=1)
+    return place
+
+
+@pytest.fixture(scope="module", params=[TorchEncoder, OnnxEncoder])
+def encoder(request: pytest.FixtureRequest, student: Path) -> Encoder:
+    loaded: Encoder = request.param.load(student, threads=1)
+    return loaded
+
+
+def test_sentence_vectors_are_those_of_the_whole_encoding(encoder: Encoder) -> None:
+    whole = encoder.encode(TEXTS, "passage").sentences
+    alone = encoder.encode_sentences(TEXTS)
+    assert whole is not None and alone.shape == whole.shape
+    assert not alone[TEXTS.index("")].any()
+    # The last dimension may be the length prior's.
+    for one, other in zip(alone[:, :-1], whole[:, :-1], strict=True):
+        assert np.allclose(one * np.linalg.norm(other), other * np.linalg.norm(one), atol=1e-5)
+
+
+def test_graph_takes_rows_only_where_its_sentence_vectors_need_no_tokens(student: Path) -> None:
+    session = onnxruntime.InferenceSession(str(student / ONNX_FOLDER / "model.onnx"))
+    idle = not TorchEncoder.load(student).model[0].sentence_head.context.weight.any()
+    assert {entry.name for entry in session.get_inputs()} == {*INPUTS, *([ROWS_INPUT] if idle else [])}
+
+
+def test_a_model_in_training_goes_on_training(student: Path) -> None:
+    encoder = TorchEncoder.load(student, threads=1)
+    encoder.model.train()
+    encoder.encode_sentences(TEXTS)
+    assert encoder.model.training and encoder.model[0].training
+
+
+def test_no_text_at_all(encoder: Encoder) -> None:
+    assert encoder.encode_sentences([]).shape == (0, encoder.spec.sentence_dim)
+    assert len(encode_windows(encoder, [])) == 0
