@@ -16,7 +16,8 @@ WORKDIR ?= $(if $(and $(TRAIN),$(RELEASED)),quickstart-trained,quickstart)
 
 BIN = $(VENV)/bin
 QUICKSTART = $(BIN)/drdecr quickstart --workdir $(WORKDIR) $(if $(TRAIN),--train --minutes $(MINUTES))
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# What is imported is compiled then, and no more than that.
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 .PHONY: demo test lint audit lock bench clean
 
