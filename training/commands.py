@@ -204,7 +204,7 @@ def quickstart(
     job: ReleasedDemo | Quickstart
     if released is not None:
         job = ReleasedDemo(workdir, released)
-        served = job.run(then_serves=not no_serve)
+        served = job.run(port=None if no_serve else port)
     else:
         _quiet_libraries()
         from training import quickstart as pipeline

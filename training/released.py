@@ -15,11 +15,13 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import click
+import httpx
 
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER, read_manifest
 from drdecr.errors import DrDecrError, UsageError
@@ -40,8 +42,10 @@ NAME = "drdecr-16"
 # What the steps took on two cores: only for the clock that the user sees.
 _MINUTES = 2.0
 _QUERIES_A_LANGUAGE = 60
-# More would keep a newcomer waiting for over two minutes: the student reads some 40 passages a second on two cores.
-_PASSAGES = 1_500
+# A service that is not ready by then has a trouble of its own.
+_READY_S = 60.0
+# More would keep a newcomer waiting for over two minutes on slow cores, two of which read 27 passages a second.
+_PASSAGES = 1_000
 
 
 def find_released() -> Path | None:
@@ -79,11 +83,11 @@ class ReleasedDemo(DemoDirectory):
 
     released: Path
 
-    def run(self, *, then_serves: bool = False) -> str:
+    def run(self, *, port: int | None = None) -> str:
         """Do all steps but serving. Returns the collection that is served.
 
-        What an earlier run made with another student is made again. Where it `then_serves`, a process of its own
-        evaluates meanwhile, and prints the tables when they are there: a newcomer searches half a minute earlier.
+        What an earlier run made with another student is made again. Where it will be served, at `port`, a process of
+        its own evaluates once the service is ready, and prints the tables: a newcomer searches half a minute earlier.
         Raises: UsageError for a working directory that was begun by training; FetchError, ModelError.
         """
         forbid_other_mode(self.workdir, trains=False)
@@ -96,10 +100,10 @@ class ReleasedDemo(DemoDirectory):
             clock.step(2, f"index: the {served} passages")
             build_index(self.student, self._write_passages(data), self.snapshot)
         report = Report(self.workdir / "report.json")
-        if then_serves and not {"BM25", "student"} <= report.content.get(served, {}).keys():
+        if port is not None and not {"BM25", "student"} <= report.content.get(served, {}).keys():
             clock.step(3, "evaluate: held-out queries in every language, while it serves")
             call = "import sys; from training.released import evaluate_apart; evaluate_apart(*sys.argv[1:])"
-            subprocess.Popen([sys.executable, "-c", call, str(self.workdir), served])
+            subprocess.Popen([sys.executable, "-c", call, str(self.workdir), served, f"http://127.0.0.1:{port}"])
         else:
             clock.step(3, "evaluate: held-out queries in every language")
             self.evaluate(served)
@@ -158,13 +162,23 @@ class ReleasedDemo(DemoDirectory):
         return path
 
 
-def evaluate_apart(workdir: str, served: str) -> None:
-    """Evaluate in a process of its own, which gives way to the service beside it."""
+def evaluate_apart(workdir: str, served: str, url: str) -> None:
+    """Evaluate in a process of its own, once the service at `url` is ready; it gives way to that."""
     os.nice(10)
+    until = time.monotonic() + _READY_S
+    while time.monotonic() < until and not _is_ready(url):
+        time.sleep(0.2)
     try:
         ReleasedDemo(Path(workdir), Path(workdir) / "student").evaluate(served)
     except DrDecrError as problem:
         click.echo(f"not evaluated: {problem}", err=True)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _held_out(data: Path) -> HeldOut:
