@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -10,16 +11,20 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
 from drdecr.errors import DrDecrError, FetchError, ResourceError, UsageError
+from drdecr.index import Snapshot
 from training.data.fetch import fetch_debian, fetch_homeassistant
 
 LANGUAGES = ("ja", "ko", "ru", "de", "fr", "es", "pt", "tr", "zh")
 # The demo's queries (benchmarks/demo_bits.py): Recall@1 / Recall@10 .591 / .839, with 16 bits .594 / .839; the
 # service then takes 155 MB less.
 _BITS = 6
+# Enough for every kernel to have something to do.
+_COMPILING_PASSAGES = 64
 RELEASED_MARK = "released.json"
 """In a working directory: it serves a released student, this one."""
 TRAINING_MARK = "run"
@@ -84,6 +89,26 @@ def build_index(student: Path, passages: Path, snapshot: Path) -> None:
     status = subprocess.run([sys.executable, "-m", "drdecr", *command], check=False).returncode
     if status:
         raise DrDecrError(f"the index was not built (exit status {status}); the lines above say why")
+
+
+def compile_meanwhile(student: Path) -> None:
+    """Start a process that compiles what building and searching need: half a minute on slow cores, once a machine."""
+    call = "import sys; from training.demo_steps import compile_kernels; compile_kernels(sys.argv[1])"
+    # What goes wrong there is told where the index is built.
+    subprocess.Popen([sys.executable, "-c", call, str(student)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def compile_kernels(student: str) -> None:
+    """Build a small index and warm it up: numba then has on disk the kernels that the demo's index needs."""
+    with TemporaryDirectory(prefix="drdecr-") as place:
+        passages, snapshot = Path(place) / "passages.jsonl", Path(place) / "snapshot"
+        with passages.open("w", encoding="utf-8") as file:
+            for number in range(_COMPILING_PASSAGES):
+                text = f"The {number}th passage has a sentence. The sentence after it is about {number} other things."
+                file.write(json.dumps({"id": str(number), "text": text}) + "\n")
+        build_index(Path(student), passages, snapshot)
+        with Snapshot.open(snapshot) as opened:
+            opened.warm_up()
 
 
 class Clock:

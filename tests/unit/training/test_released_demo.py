@@ -44,6 +44,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(demo_steps, "fetch_homeassistant", fetch)
     monkeypatch.setattr(demo_steps.shutil, "which", lambda _: "/usr/bin/apt-get")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(released, "compile_meanwhile", lambda _: None)
     return sets
 
 
@@ -238,3 +239,13 @@ def test_training_without_its_libraries_says_what_to_install(
     assert call(monkeypatch, "--workdir=work", "--no-serve", "--train") == 1
     assert "pip install 'drdecr[train]'" in capsys.readouterr().err
     assert not (checkout / "work").exists()
+
+
+def test_what_is_compiled_beforehand_is_an_index_that_searches(
+    tiny_student: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    warm: list[int] = []
+    monkeypatch.setattr(Snapshot, "warm_up", lambda self: warm.append(len(self)))
+    demo_steps.compile_kernels(str(tiny_student))
+    assert warm == [64]
+    assert "64 passages" in capfd.readouterr().out
