@@ -247,5 +247,5 @@ def test_what_is_compiled_beforehand_is_an_index_that_searches(
     warm: list[int] = []
     monkeypatch.setattr(Snapshot, "warm_up", lambda self: warm.append(len(self)))
     demo_steps.compile_kernels(str(tiny_student))
-    assert warm == [64]
-    assert "64 passages" in capfd.readouterr().out
+    assert warm == [320]
+    assert "320 passages" in capfd.readouterr().out
