@@ -102,7 +102,7 @@ class TorchEncoder:
             return encode_tokens(tokens, forward, self.settings, progress=progress)
 
     def encode_sentences(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return sentence vectors alone, (texts, sentence_dim): at a fifth of the cost where the model can."""
+        """Return sentence vectors alone, (texts, sentence_dim): at a quarter of the cost where the model can."""
         import torch
 
         device = self.model.device

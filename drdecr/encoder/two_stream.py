@@ -31,7 +31,7 @@ class TwoStreamEncoder(InputModule):  # type: ignore[misc]
     that are scored: real ones, without those of `never_scored` (begin, end, padding).
 
     While the sentence head is idle, a caller may give `token_rows`, (some,) int64: the texts of the batch that get
-    token features. The others get a sentence vector alone, by the n-gram stream, at about a fifth of the cost.
+    token features. The others get a sentence vector alone, by the n-gram stream, at about a quarter of the cost.
     """
 
     config_keys: list[str] = [  # noqa: RUF012 (the name and type are the library's)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from safetensors.torch import load_file
 
 from drdecr import cli
 from drdecr.corpus import Passage, Query
@@ -87,6 +88,14 @@ def test_compact_form_is_smaller_than_the_int8_export(
     assert small.stat().st_size < full.stat().st_size
     graph = onnx.load(small).graph
     assert not [one.name for one in graph.initializer if one.dims and one.dims[0] > 1000 and one.data_type == 1]
+
+
+def test_weights_that_are_zero_take_no_room(compact: Path, unpacked: Path) -> None:
+    held = json.loads((compact / "torch" / "weights.json").read_text())["model.safetensors"]
+    zero = {key for key, one in held.items() if one["initializer"] is None}
+    assert {"sentence_head.own.weight", "sentence_head.context.weight"} <= zero
+    again = load_file(unpacked / "model.safetensors")
+    assert not any(again[key].any() for key in zero)
 
 
 def test_changed_graph_is_refused_by_both_ways_back(compact: Path, tmp_path: Path) -> None:
