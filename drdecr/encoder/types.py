@@ -101,7 +101,7 @@ class Encoder(Protocol):
         ...
 
     def encode_sentences(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the sentence vectors of parts of passages, (texts, sentence_dim), and compute no more than they need.
+        """Return the sentence vectors of parts of passages, (texts, sentence_dim), computing what they take alone.
 
         They are those that `encode` gives them, but for the length prior, which is the whole passage's; zeros for an
         empty text.

@@ -12,7 +12,7 @@ from torch import nn
 
 from drdecr.encoder.onnx_runtime import INPUTS, ROWS_INPUT, OnnxEncoder
 from drdecr.encoder.settings import ONNX_FOLDER, SETTINGS_FILE
-from drdecr.encoder.torch_runtime import TorchEncoder
+from drdecr.encoder.torch_runtime import TorchEncoder, reads_sentences_alone
 from drdecr.encoder.types import Encoder
 from drdecr.encoder.windows import encode_windows
 from training.export import export_onnx
@@ -25,11 +25,12 @@ def student(
     request: pytest.FixtureRequest, two_stream_student: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """An exported student whose sentence head changes nothing, or reads the contextual tokens."""
-    place = tmp_path_factory.mktemp("alone") / "student"
+    place = tmp_path_factory.mktemp("alone") / str(request.param)
     encoder = TorchEncoder.load(two_stream_student, threads=1)
     nn.init.normal_(encoder.model[0].bridge.weight, std=0.1)
-    if request.param == "trained":
-        nn.init.normal_(encoder.model[0].sentence_head.context.weight, std=0.1)
+    if request.param == "idle":
+        for weight in encoder.model[0].sentence_head.parameters():
+            nn.init.zeros_(weight)
     encoder.model.save(str(place))
     shutil.copyfile(two_stream_student / SETTINGS_FILE, place / SETTINGS_FILE)
     export_onnx(place, int8=False, threads=1)
@@ -54,8 +55,9 @@ def test_sentence_vectors_are_those_of_the_whole_encoding(encoder: Encoder) -> N
 
 def test_graph_takes_rows_only_where_its_sentence_vectors_need_no_tokens(student: Path) -> None:
     session = onnxruntime.InferenceSession(str(student / ONNX_FOLDER / "model.onnx"))
-    idle = not TorchEncoder.load(student).model[0].sentence_head.context.weight.any()
-    assert {entry.name for entry in session.get_inputs()} == {*INPUTS, *([ROWS_INPUT] if idle else [])}
+    inputs = {*INPUTS, ROWS_INPUT} if student.name == "idle" else {*INPUTS}
+    assert {entry.name for entry in session.get_inputs()} == inputs
+    assert reads_sentences_alone(TorchEncoder.load(student, threads=1).model) is (student.name == "idle")
 
 
 def test_a_model_in_training_goes_on_training(student: Path) -> None:
