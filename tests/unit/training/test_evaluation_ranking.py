@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from drdecr.corpus import Passage, Query
 from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
@@ -76,6 +77,9 @@ class LetterEncoder:
             truncated=np.zeros(len(texts), dtype=np.bool_),
             unknown=np.zeros(len(texts), dtype=np.float32),
         )
+
+    def encode_sentences(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.zeros((len(texts), 0), np.float32)
 
 
 PASSAGES = [Passage("first", "xyz"), Passage("second", "abz"), Passage("third", "xyz"), Passage("fourth", "abc")]
