@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+from encode_passages import passages_a_second
 from numpy.typing import NDArray
 
 from drdecr.corpus import read_passages
@@ -47,17 +47,10 @@ def measure(student: Path, texts: list[str], rounds: int) -> dict[str, float]:
         "alone": lambda: windows(encoder.encode_sentences).windows,
         "without_sentences": lambda: encode(texts),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    given: dict[str, Encoded] = {}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            start = time.process_time()
-            given[name] = way()
-            seconds[name].append(time.process_time() - start)
-    speed = {name: len(texts) / float(np.median(values)) for name, values in seconds.items()}
+    one, other = ways["alone"](), ways["read_whole_again"]()
+    speed = passages_a_second(ways, len(texts), rounds)
     figures = {f"{name}_passages_per_s": round(value, 1) for name, value in speed.items()}
     figures["alone_over_read_whole_again"] = round(speed["alone"] / speed["read_whole_again"], 2)
-    one, other = given["alone"], given["read_whole_again"]
     assert one.sentences is not None and other.sentences is not None
     vectors, sentences = np.abs(one.vectors - other.vectors), np.abs(one.sentences - other.sentences)
     figures["largest_difference"] = max(float(vectors.max(initial=0.0)), float(sentences.max(initial=0.0)))

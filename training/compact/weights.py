@@ -73,11 +73,11 @@ def match_weights(student: Path, initializers: dict[str, NDArray[np.generic]]) -
             if transposed:
                 found = by_content.get(_content(np.ascontiguousarray(array.T)))
             shape = list(array.shape)
-            if found is None and not array.any():
-                held[key] = Held(initializer=None, transposed=False, dtype=str(array.dtype), shape=shape)
-                continue
             if found is None:
-                others[key] = array
+                if array.any():
+                    others[key] = array
+                else:
+                    held[key] = Held(initializer=None, transposed=False, dtype=str(array.dtype), shape=shape)
                 continue
             # Equal weights share an initializer, which keeps the first one's name.
             new = names.setdefault(found, prefix + key)
