@@ -36,12 +36,12 @@ def make_texts(count: int, seed: int) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session", params=[ENCODER, BY_SENTENCE], ids=["windows", "sentences"])
+@pytest.fixture(scope="package", params=[ENCODER, BY_SENTENCE], ids=["windows", "sentences"])
 def encoder(request: pytest.FixtureRequest) -> WordEncoder:
     return request.param
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def snapshot_path(encoder: WordEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five segments of very different sizes; passages of several windows, replaced ones and deleted ones."""
     root = tmp_path_factory.mktemp("congruence")
@@ -75,16 +75,18 @@ def sharded(path: Path, shards: int, loop: LoopThread) -> ShardedSnapshot:
     return snapshot
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shard_loop() -> Iterator[LoopThread]:
     loop = LoopThread()
     yield loop
     loop.close()
 
 
-@pytest.fixture(scope="session")
-def shards_on_ray(request: pytest.FixtureRequest, encoder: WordEncoder, snapshot_path: Path) -> Any:
-    """The snapshot in two shards of one replica each, on the cluster."""
+@pytest.fixture(scope="package")
+def shards_on_ray(
+    request: pytest.FixtureRequest, encoder: WordEncoder, snapshot_path: Path
+) -> Iterator[ShardedSnapshot]:
+    """The snapshot in two shards of one replica each, on the cluster until its last test has ended."""
     from service.cluster.serve import Shards
 
     cluster = request.getfixturevalue("cluster")
@@ -99,18 +101,19 @@ def shards_on_ray(request: pytest.FixtureRequest, encoder: WordEncoder, snapshot
         retire_s=0.0,
     )
     assert settings.cluster is not None
-    return Shards(settings.cluster, verify=True).serve(settings.index[0], encoder.spec)
+    index = Shards(settings.cluster, verify=True).serve(settings.index[0], encoder.spec)
+    yield index.snapshot
 
 
 @pytest.fixture(params=["2 shards", "9 shards", "ray"])
 def backend(request: pytest.FixtureRequest, snapshot_path: Path, shard_loop: LoopThread) -> ShardedSnapshot:
     """Everything that must answer as the local engine does."""
     if request.param == "ray":
-        return request.getfixturevalue("shards_on_ray").snapshot
+        return request.getfixturevalue("shards_on_ray")
     return sharded(snapshot_path, int(request.param.split()[0]), shard_loop)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local(snapshot_path: Path) -> Iterator[Snapshot]:
     with Snapshot.open(snapshot_path, verify=True) as snapshot:
         yield snapshot

@@ -47,7 +47,8 @@ def local(tiny_student: Path, passages_file: Path, tmp_path_factory: pytest.Temp
 
 
 def build_here(cluster: Any, student: Path, passages: Path, out: str, **more: Any) -> Any:
-    return build_on_cluster(cluster.address, student, passages, out, **{"chunk_passages": 64, **more})
+    """Build in chunks of 64 with one encoder: each that starts takes seconds."""
+    return build_on_cluster(cluster.address, student, passages, out, **{"chunk_passages": 64, "encoders": 1, **more})
 
 
 def answers(snapshot: Snapshot, student: Path) -> list[list[tuple[str, float]]]:
@@ -90,7 +91,7 @@ def test_several_segments_hold_the_same_passages_with_the_same_scores(
     cluster: Any, tiny_student: Path, passages_file: Path, local: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    report = build_here(cluster, tiny_student, passages_file, str(out), segments=3)
+    report = build_here(cluster, tiny_student, passages_file, str(out), segments=3, encoders=None)
     assert (report.segments, report.passages, report.resumed_chunks) == (3, 500, 0)
     assert verify(out).damage == []
     with Snapshot.open(out) as together, Snapshot.open(local) as alone:

@@ -20,24 +20,28 @@ from training.export import export_onnx
 TEXTS = ("the sound player", "a", "which package plays music, the sound or the player?", "", "music music")
 
 
-@pytest.fixture(scope="module", params=["idle", "trained"])
-def student(
-    request: pytest.FixtureRequest, two_stream_student: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """An exported student whose sentence head changes nothing, or reads the contextual tokens."""
-    place = tmp_path_factory.mktemp("alone") / str(request.param)
+@pytest.fixture(scope="module")
+def students(two_stream_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Exported students, by name: one whose sentence head changes nothing, one whose head reads the tokens."""
+    folder = tmp_path_factory.mktemp("alone")
     encoder = TorchEncoder.load(two_stream_student, threads=1)
     nn.init.normal_(encoder.model[0].bridge.weight, std=0.1)
-    if request.param == "idle":
-        for weight in encoder.model[0].sentence_head.parameters():
-            nn.init.zeros_(weight)
-    encoder.model.save(str(place))
-    shutil.copyfile(two_stream_student / SETTINGS_FILE, place / SETTINGS_FILE)
-    export_onnx(place, int8=False, threads=1)
-    return place
+    for name in ("trained", "idle"):
+        if name == "idle":
+            for weight in encoder.model[0].sentence_head.parameters():
+                nn.init.zeros_(weight)
+        encoder.model.save(str(folder / name))
+        shutil.copyfile(two_stream_student / SETTINGS_FILE, folder / name / SETTINGS_FILE)
+        export_onnx(folder / name, int8=False, threads=1)
+    return folder
 
 
-@pytest.fixture(scope="module", params=[TorchEncoder, OnnxEncoder])
+@pytest.fixture(params=["idle", "trained"])
+def student(request: pytest.FixtureRequest, students: Path) -> Path:
+    return students / str(request.param)
+
+
+@pytest.fixture(params=[TorchEncoder, OnnxEncoder])
 def encoder(request: pytest.FixtureRequest, student: Path) -> Encoder:
     loaded: Encoder = request.param.load(student, threads=1)
     return loaded

@@ -20,6 +20,13 @@ MakeClient = Callable[..., TestClient]
 __all__ = ["ask", "pauses"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plain_tracebacks() -> None:
+    """As the service logs them: structlog alone shows the values of every frame, which takes seconds."""
+    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
+
+
 @pytest.fixture
 def encoder() -> FakeEncoder:
     return FakeEncoder()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.encoder.types import Encoder
 from drdecr.errors import ModelError, UsageError
 from training import export
+from training.compact import export as compact_export
 from training.compact.export import export_compact
 from training.compact.graph import shrink_tables
 from training.compact.product_codes import product_codes
@@ -38,6 +40,22 @@ JUDGED = JudgedTexts(
 TEXTS = ["hello world", "привет", "東京 tower " * 100, "a"]
 # What multiplying in 8 bits moves a component of a unit vector by, at most.
 EIGHT_BITS = 0.06
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_graph_is_exported_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the exact graph of each student: torch takes a dozen seconds to export it."""
+    folder = tmp_path_factory.mktemp("graphs")
+
+    def export_once(reference: TorchEncoder, file: Path) -> None:
+        kept = folder / reference.spec.fingerprint
+        if not kept.exists():
+            export._export_graph(reference, kept)
+        shutil.copyfile(kept, file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compact_export, "_export_graph", export_once)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +99,7 @@ def test_compact_form_is_smaller_than_the_int8_export(
 ) -> None:
     full = tmp_path / "model.int8.onnx"
     exact = tmp_path / "model.onnx"
-    export._export_graph(TorchEncoder.load(two_stream_student, device="cpu"), exact)
+    compact_export._export_graph(TorchEncoder.load(two_stream_student, device="cpu"), exact)
     export._quantize(exact, full, narrowing_exact=False)
     small = compact / "onnx" / "model.int8.onnx"
     # The tables of this student are a third of it, not four fifths as those of the real one.
@@ -184,6 +202,7 @@ def test_another_export_leaves_the_card_and_replaces_the_rest(
     (place / "onnx" / "model.onnx").touch()
     (place / "README.md").write_text("the card")
     monkeypatch.setattr(export, "LARGEST_NDCG_LOSS", 1.0)
+    monkeypatch.setattr(compact_export, "_export_graph", export._export_graph)
     export_compact(two_stream_student, place, JUDGED, threads=1)
     assert (place / "README.md").read_text() == "the card"
     assert sorted(path.name for path in place.iterdir()) == ["README.md", "onnx", "torch"]
@@ -192,7 +211,7 @@ def test_another_export_leaves_the_card_and_replaces_the_rest(
         "model.int8.onnx",
         "tokenizer.json",
     ]
-    # The same student gives the same bytes.
+    # The same student gives the same bytes, its graph too.
     assert read_manifest(place).sha256 == read_manifest(compact).sha256
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from training.recipe import LearningRates, ObjectiveWeights, Stage
 from training.rows import read_labelled, read_parallel
 from training.stage import StageInputs, run_stage
 from training.teacher import TeacherVectors
+from training.transfer.projection import fit_projection
 
 STAGE = Stage(
     name="both",
@@ -309,7 +311,10 @@ def test_student_with_nothing_to_train_is_refused(two_stream_student: Path, plai
         freeze(load_model(plain_student, device="cpu"), frozen)
 
 
-def test_refitting_changes_the_projection_alone(inputs: StageInputs, finished: Path, tmp_path: Path) -> None:
+def test_refitting_changes_the_projection_alone(
+    inputs: StageInputs, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.stage, "fit_projection", partial(fit_projection, steps=5))
     stage = STAGE.model_copy(update={"refit_projection": True})
     before, after = weights_of(finished / "student"), weights_of(run_stage(stage, inputs, tmp_path / "1-both"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
