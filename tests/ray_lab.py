@@ -11,6 +11,8 @@ from typing import Any
 os.environ.setdefault("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
 os.environ.setdefault("RAY_DEDUP_LOGS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray gives way to every other process (niceness 15): beside other tests a replica took minutes to start.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # A node that is killed is given up after two to three seconds, not fifteen.
 os.environ.setdefault("RAY_health_check_period_ms", "1000")
 os.environ.setdefault("RAY_health_check_timeout_ms", "1000")
