@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from free_port import free_port
 
 
 @contextmanager
@@ -30,11 +30,12 @@ def running_postgres() -> Iterator[str]:
                 account = pwd.getpwnam(user)
             except KeyError:
                 pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+            if shutil.which("setpriv") is None:
+                pytest.skip("PostgreSQL does not run as root, and there is no setpriv (Debian: util-linux)")
             os.chown(home, account.pw_uid, account.pw_gid)
         data = home / "data"
         _run(user, programs / "initdb", "-D", data, "-A", "trust", "-U", "drdecr", "--no-sync")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={home} -c fsync=off"
         _run(user, programs / "pg_ctl", "-D", data, "-o", options, "-l", home / "log", "-w", "start")
         try:
@@ -54,4 +55,6 @@ def _programs() -> Path | None:
 
 
 def _run(user: str | None, *command: str | Path) -> None:
-    subprocess.run([str(part) for part in command], user=user, cwd="/", check=True, stdout=subprocess.DEVNULL)
+    # Popen's own `user` takes a real fork, which gRPC may abort in a process that has spoken to Ray.
+    other = [] if user is None else ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+    subprocess.run([*other, *(str(part) for part in command)], cwd="/", check=True, stdout=subprocess.DEVNULL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from fabricated_data_set import make_data_set
+from free_port import free_port
 from service_process import WAIT_S, environment
 
 from training.data.homeassistant import RELEASE
@@ -41,9 +41,7 @@ def workdir(tmp_path: Path) -> Path:
 
 
 def test_demo_answers_without_torch(workdir: Path, tiny_student: Path, without_torch: Path, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     settings = environment()
     settings["PYTHONPATH"] = f"{without_torch}:{settings.get('PYTHONPATH', '')}"
     options = [f"--workdir={workdir}", f"--student={tiny_student}", f"--port={port}"]

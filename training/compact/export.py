@@ -31,16 +31,9 @@ from drdecr.errors import ModelError, UsageError
 from drdecr.index.faiss_install import load_faiss
 from training.compact.graph import initializers_of, rename, shrink_matrices, shrink_tables
 from training.compact.weights import TORCH_FOLDER, keep_small_files, match_weights, write_weights
-from training.export import (
-    FILES,
-    LARGEST_NDCG_LOSS,
-    _export_graph,
-    _measure,
-    _measure_exact,
-    _passes,
-    _quantize,
-    _replace,
-)
+from training.export import replace_folder
+from training.onnx_graph import FILES, export_graph, quantize
+from training.onnx_quality import LARGEST_NDCG_LOSS, measure, measure_exact, ranks_as_well
 from training.ranking_quality import JudgedTexts
 
 # Digits of a piece's score: log probabilities, where the vocabulary's own steps are 0.0001.
@@ -74,7 +67,7 @@ def export_compact(
     try:
         manifest = _write(work, source, reference, judged, threads)
         for folder in (ONNX_FOLDER, TORCH_FOLDER):
-            _replace(work / folder, place / folder)
+            replace_folder(work / folder, place / folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
         if not any(place.iterdir()):
@@ -89,7 +82,7 @@ def _write(
     folder.mkdir()
     exact_folder.mkdir()
     exact_file, graph = exact_folder / FILES["fp32"], folder / FILES["int8"]
-    _export_graph(reference, exact_file)
+    export_graph(reference, exact_file)
     _write_tokenizer(fast_tokenizer(reference.model), folder / TOKENIZER_FILE, judged)
     shutil.copyfile(folder / TOKENIZER_FILE, exact_folder / TOKENIZER_FILE)
     exact_manifest = OnnxManifest(
@@ -99,7 +92,7 @@ def _write(
         serves="fp32",
         sha256={file.name: sha256_of(file) for file in (exact_file, folder / TOKENIZER_FILE)},
     )
-    exact = _measure_exact(exact_folder, exact_manifest, reference, judged, threads)
+    exact = measure_exact(exact_folder, exact_manifest, reference, judged, threads)
 
     model = onnx.load(exact_file)
     weights, names = match_weights(source, initializers_of(model))
@@ -110,15 +103,15 @@ def _write(
 
     # The faster way first; the other where its ranking fails.
     for narrowing_exact in (False, True):
-        _quantize(exact_file, graph, narrowing_exact=narrowing_exact, operators=_MULTIPLIED)
+        quantize(exact_file, graph, narrowing_exact=narrowing_exact, operators=_MULTIPLIED)
         model = onnx.load(graph)
         shrink_tables(model)
         shrink_matrices(model)
         _strip(model)
         onnx.save(model, graph)
         manifest = _manifest(reference.settings, (graph, folder / TOKENIZER_FILE))
-        shrunk = _measure(folder, manifest, "int8", reference, judged, threads)
-        if _passes(exact, shrunk):
+        shrunk = measure(folder, manifest, "int8", reference, judged, threads)
+        if ranks_as_well(exact, shrunk):
             break
     else:
         raise ModelError(

@@ -21,13 +21,14 @@ from drdecr.encoder.settings import read_manifest
 from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.encoder.types import Encoder
 from drdecr.errors import ModelError, UsageError
-from training import export
+from training import onnx_quality
 from training.compact import export as compact_export
 from training.compact.export import export_compact
 from training.compact.graph import shrink_tables
 from training.compact.product_codes import product_codes
 from training.compact.weights import is_compact, match_weights, unpack
 from training.models import Models
+from training.onnx_graph import export_graph, quantize
 from training.ranking_quality import JudgedTexts
 from training.recipe import Recipe, Stage
 
@@ -50,11 +51,11 @@ def _each_graph_is_exported_once(tmp_path_factory: pytest.TempPathFactory) -> It
     def export_once(reference: TorchEncoder, file: Path) -> None:
         kept = folder / reference.spec.fingerprint
         if not kept.exists():
-            export._export_graph(reference, kept)
+            export_graph(reference, kept)
         shutil.copyfile(kept, file)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compact_export, "_export_graph", export_once)
+        patch.setattr(compact_export, "export_graph", export_once)
         yield
 
 
@@ -63,7 +64,7 @@ def compact(two_stream_student: Path, tmp_path_factory: pytest.TempPathFactory) 
     place = tmp_path_factory.mktemp("compact") / "small"
     with pytest.MonkeyPatch.context() as patch:
         # A student of random weights ranks by chance: the gate has its own test.
-        patch.setattr(export, "LARGEST_NDCG_LOSS", 1.0)
+        patch.setattr(onnx_quality, "LARGEST_NDCG_LOSS", 1.0)
         export_compact(two_stream_student, place, JUDGED, threads=1)
     return place
 
@@ -99,8 +100,8 @@ def test_compact_form_is_smaller_than_the_int8_export(
 ) -> None:
     full = tmp_path / "model.int8.onnx"
     exact = tmp_path / "model.onnx"
-    compact_export._export_graph(TorchEncoder.load(two_stream_student, device="cpu"), exact)
-    export._quantize(exact, full, narrowing_exact=False)
+    compact_export.export_graph(TorchEncoder.load(two_stream_student, device="cpu"), exact)
+    quantize(exact, full, narrowing_exact=False)
     small = compact / "onnx" / "model.int8.onnx"
     # The tables of this student are a third of it, not four fifths as those of the real one.
     assert small.stat().st_size < full.stat().st_size
@@ -188,7 +189,7 @@ def test_compact_form_that_ranks_badly_is_not_written(
         assert isinstance(encoder, OnnxEncoder)
         return 0.80 if encoder.precision == "fp32" else 0.794
 
-    monkeypatch.setattr(export, "ndcg_at_10", ndcg)
+    monkeypatch.setattr(onnx_quality, "ndcg_at_10", ndcg)
     with pytest.raises(ModelError, match=r"0\.7940 and fp32 0\.8000"):
         export_compact(two_stream_student, tmp_path / "small", JUDGED, threads=1)
     assert not (tmp_path / "small").exists()
@@ -201,8 +202,8 @@ def test_another_export_leaves_the_card_and_replaces_the_rest(
     (place / "onnx").mkdir(parents=True)
     (place / "onnx" / "model.onnx").touch()
     (place / "README.md").write_text("the card")
-    monkeypatch.setattr(export, "LARGEST_NDCG_LOSS", 1.0)
-    monkeypatch.setattr(compact_export, "_export_graph", export._export_graph)
+    monkeypatch.setattr(onnx_quality, "LARGEST_NDCG_LOSS", 1.0)
+    monkeypatch.setattr(compact_export, "export_graph", export_graph)
     export_compact(two_stream_student, place, JUDGED, threads=1)
     assert (place / "README.md").read_text() == "the card"
     assert sorted(path.name for path in place.iterdir()) == ["README.md", "onnx", "torch"]
@@ -295,7 +296,7 @@ def test_command_prints_what_it_measured_and_the_size(
 ) -> None:
     passages = tmp_path / "passages.jsonl"
     passages.write_text("".join(json.dumps({"id": one.id, "text": one.text}) + "\n" for one in JUDGED.passages))
-    monkeypatch.setattr(export, "LARGEST_NDCG_LOSS", 1.0)
+    monkeypatch.setattr(onnx_quality, "LARGEST_NDCG_LOSS", 1.0)
     out = tmp_path / "small"
     arguments = [str(two_stream_student), f"--compact={out}", f"--passages={passages}", "--threads=1", "--json"]
     monkeypatch.setattr(sys, "argv", ["drdecr", "export", *arguments])

@@ -17,9 +17,10 @@ from drdecr.encoder.settings import OnnxManifest, fingerprint_student, read_mani
 from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.encoder.types import Encoder
 from drdecr.errors import InputError, ModelError
-from training import export
+from training import export, onnx_quality
 from training.commands import export as export_command
-from training.export import _quantize, export_onnx
+from training.export import export_onnx
+from training.onnx_graph import quantize
 from training.ranking_quality import JudgedTexts, generated_judgments
 
 SUBJECTS = ("music player", "image viewer", "text editor", "web server", "chess game", "backup tool")
@@ -116,8 +117,8 @@ def quick_export(exported: Path, two_stream_student: Path, tmp_path: Path, monke
     def twin_of_before(_: Path, file: Path, *, narrowing_exact: bool) -> None:
         shutil.copy(exported / "onnx" / "model.int8.onnx", file)
 
-    monkeypatch.setattr(export, "_export_graph", graph_of_before)
-    monkeypatch.setattr(export, "_quantize", twin_of_before)
+    monkeypatch.setattr(export, "export_graph", graph_of_before)
+    monkeypatch.setattr(export, "quantize", twin_of_before)
     return Path(shutil.copytree(two_stream_student, tmp_path / "student"))
 
 
@@ -129,7 +130,7 @@ def test_int8_serves_only_within_half_a_point_of_fp32(
         assert isinstance(encoder, OnnxEncoder)
         return 0.80 if encoder.precision == "fp32" else int8_ndcg
 
-    monkeypatch.setattr(export, "ndcg_at_10", ndcg)
+    monkeypatch.setattr(onnx_quality, "ndcg_at_10", ndcg)
     assert export_onnx(quick_export, judged=JUDGED, threads=1).serves == serves
     loaded = load_encoder(quick_export, threads=1)
     assert isinstance(loaded, OnnxEncoder)
@@ -139,14 +140,14 @@ def test_int8_serves_only_within_half_a_point_of_fp32(
 def test_int8_that_ranks_badly_is_tried_again_with_fewer_layers(
     exported: Path, quick_export: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = _quantize
+    real = quantize
 
     def ndcg(encoder: Encoder, _: JudgedTexts) -> float:
         return scores.pop(0)
 
     scores = [0.80, 0.70, 0.80]
-    monkeypatch.setattr(export, "_quantize", real)
-    monkeypatch.setattr(export, "ndcg_at_10", ndcg)
+    monkeypatch.setattr(export, "quantize", real)
+    monkeypatch.setattr(onnx_quality, "ndcg_at_10", ndcg)
     manifest = export_onnx(quick_export, judged=JUDGED, threads=1)
     assert (manifest.serves, manifest.quality["int8"].ndcg_at_10) == ("int8", 0.80)
     careful, bold = quick_export / "onnx" / "model.int8.onnx", exported / "onnx" / "model.int8.onnx"
@@ -178,7 +179,7 @@ def test_graph_with_other_vectors_is_refused_and_the_older_export_stays(
         shutil.copy(exported / "onnx" / "model.int8.onnx", file)
 
     before: OnnxManifest = export_onnx(quick_export, threads=1)
-    monkeypatch.setattr(export, "_export_graph", wrong_graph)
+    monkeypatch.setattr(export, "export_graph", wrong_graph)
     with pytest.raises(ModelError, match="differ from torch's"):
         export_onnx(quick_export, threads=1)
     assert read_manifest(quick_export) == before
@@ -196,7 +197,7 @@ def test_refused_int8_is_told_with_both_figures_and_fp32_stays(
         assert isinstance(encoder, OnnxEncoder)
         return 0.80 if encoder.precision == "fp32" else 0.70
 
-    monkeypatch.setattr(export, "ndcg_at_10", ndcg)
+    monkeypatch.setattr(onnx_quality, "ndcg_at_10", ndcg)
     lines = (f'{{"id": "{passage.id}", "text": "{passage.text}"}}\n' for passage in JUDGED.passages)
     (tmp_path / "passages.jsonl").write_text("".join(lines))
     done = run_export(quick_export, "--passages", tmp_path / "passages.jsonl")

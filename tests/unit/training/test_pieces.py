@@ -14,7 +14,7 @@ from test_compact_student import JUDGED, TEXTS
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.errors import UsageError
-from training import export
+from training import onnx_quality
 from training.compact.export import export_compact
 from training.compact.weights import unpack
 from training.models import Models
@@ -63,7 +63,7 @@ def test_training_reaches_only_the_pieces_that_it_saw(trained: Path, grown: Path
 
 def test_compact_form_keeps_them(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A student of random weights ranks by chance: the gate has its own test.
-    monkeypatch.setattr(export, "LARGEST_NDCG_LOSS", 1.0)
+    monkeypatch.setattr(onnx_quality, "LARGEST_NDCG_LOSS", 1.0)
     export_compact(trained, tmp_path / "compact", JUDGED, threads=1)
     back = unpack(tmp_path / "compact", tmp_path / "back")
     before, after = (load_model(one, device="cpu").state_dict()["0.context.embedding.own"] for one in (trained, back))
