@@ -204,12 +204,11 @@ def quickstart(
     job: ReleasedDemo | Quickstart
     if released is not None:
         job = ReleasedDemo(workdir, released)
-        served = job.run(port=None if no_serve else port)
     else:
         _quiet_libraries()
         from training import quickstart as pipeline
 
         job = pipeline.Quickstart(workdir, minutes)
-        served = job.run()
+    served = job.run(port=None if no_serve else port)
     if not no_serve:
         serve_forever(job.student, job.snapshot, served, port)

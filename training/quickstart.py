@@ -26,6 +26,8 @@ import click
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER
 from drdecr.encoder.torch_runtime import TorchEncoder
+from drdecr.errors import DrDecrError
+from training.demo_evaluation import evaluate_meanwhile, give_way_to
 from training.demo_steps import Clock, DemoDirectory, build_index, forbid_other_mode
 from training.evaluation.held_out import HeldOut, load_held_out_to_rank
 from training.export import export_onnx
@@ -42,6 +44,7 @@ _OTHER_MINUTES = 6.5
 _QUERIES_A_LANGUAGE = 100
 _GATE_QUERIES = 40
 _GATE_PASSAGES = 400
+_LAST_SCORED = "teacher (en)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +53,11 @@ class Quickstart(DemoDirectory):
 
     minutes: float
 
-    def run(self) -> str:
+    def run(self, *, port: int | None = None) -> str:
         """Do all steps but the last, serving. Returns the collection that is served.
 
+        Where it will be served, at `port`, a process of its own evaluates once the service is ready, and prints the
+        tables: on slow cores that takes longer than all before it.
         Raises: UsageError for a working directory that serves a released student.
         """
         forbid_other_mode(self.workdir, trains=True)
@@ -70,10 +75,20 @@ class Quickstart(DemoDirectory):
         if not (self.snapshot / "manifest.json").is_file():
             clock.step(4, f"index: the {served} passages")
             build_index(self.student, collections[served] / "demo.passages.jsonl", self.snapshot)
-        clock.step(5, "evaluate: held-out queries in every language")
-        self._evaluate(recipe, collections)
+        if port is not None and not all(map(self._is_evaluated, collections)):
+            clock.step(5, "evaluate: held-out queries in every language, while it serves")
+            evaluate_meanwhile(__name__, str(self.workdir), str(self.minutes), f"http://127.0.0.1:{port}")
+        else:
+            clock.step(5, "evaluate: held-out queries in every language")
+            self._evaluate(recipe, collections)
         clock.done()
         return served
+
+    def evaluate(self) -> None:
+        """Score what a run left, unless the report has it, and print the tables. Raises: DrDecrError."""
+        places = (self.workdir / "data" / name for name in ("homeassistant", "debian"))
+        collections = {place.name: place for place in places if (place / "meta.json").is_file()}
+        self._evaluate(self._recipe(list(collections.values())), collections)
 
     def _fetch(self) -> dict[str, Path]:
         """Fetch what this machine can. Debian comes last, so that it is the one served where there is one."""
@@ -109,13 +124,16 @@ class Quickstart(DemoDirectory):
         shutil.rmtree(self.student, ignore_errors=True)
         unfinished.rename(self.student)
 
+    def _is_evaluated(self, collection: str) -> bool:
+        return _LAST_SCORED in Report(self.workdir / "report.json").content.get(collection, {})
+
     def _evaluate(self, recipe: Recipe, collections: dict[str, Path]) -> None:
         report = Report(self.workdir / "report.json")
         run = self.workdir / "run"
         trained = {stage.name: stage_folder(run, recipe, i) / "student" for i, stage in enumerate(recipe.stages)}
         *before, product = trained
         for name, data in collections.items():
-            if "teacher (en)" in report.content.get(name, {}):
+            if self._is_evaluated(name):
                 continue
             collection = load_held_out_to_rank(data, limit=_QUERIES_A_LANGUAGE)
             report.measure(name, "BM25", partial(score_bm25, collection))
@@ -127,8 +145,17 @@ class Quickstart(DemoDirectory):
             # The product is scored as it serves: by ONNX Runtime, in 8 bits where that passed.
             report.measure(name, product, partial(_score_served, self.student, collection))
             teacher = run / "models" / "teacher"
-            report.measure(name, "teacher (en)", partial(_score_torch, teacher, collection, in_english=True))
+            report.measure(name, _LAST_SCORED, partial(_score_torch, teacher, collection, in_english=True))
         click.echo("\n" + report.tables())
+
+
+def evaluate_apart(workdir: str, minutes: str, url: str) -> None:
+    """Evaluate in a process of its own, beside the service at `url`, which it gives way to and ends with."""
+    give_way_to(url)
+    try:
+        Quickstart(Path(workdir), float(minutes)).evaluate()
+    except DrDecrError as problem:
+        click.echo(f"not evaluated: {problem}", err=True)
 
 
 def _score_torch(student: Path, held_out: HeldOut, *, in_english: bool = False) -> Table:

@@ -11,20 +11,16 @@ workdir/
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import click
-import httpx
 
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER, read_manifest
 from drdecr.errors import DrDecrError, UsageError
+from training.demo_evaluation import evaluate_meanwhile, give_way_to
 from training.demo_steps import (
     RELEASED_MARK,
     Clock,
@@ -43,8 +39,6 @@ NAME = "drdecr-16"
 # What the steps took on two cores: only for the clock that the user sees.
 _MINUTES = 2.0
 _QUERIES_A_LANGUAGE = 60
-# A service that is not ready by then has a trouble of its own.
-_READY_S = 60.0
 # More would keep a newcomer waiting for over two minutes on slow cores, two of which read 27 passages a second.
 _PASSAGES = 1_000
 
@@ -106,8 +100,7 @@ class ReleasedDemo(DemoDirectory):
         report = Report(self.workdir / "report.json")
         if port is not None and not {"BM25", "student"} <= report.content.get(served, {}).keys():
             clock.step(3, "evaluate: held-out queries in every language, while it serves")
-            call = "import sys; from training.released import evaluate_apart; evaluate_apart(*sys.argv[1:])"
-            subprocess.Popen([sys.executable, "-c", call, str(self.workdir), served, f"http://127.0.0.1:{port}"])
+            evaluate_meanwhile(__name__, str(self.workdir), served, f"http://127.0.0.1:{port}")
         else:
             clock.step(3, "evaluate: held-out queries in every language")
             self.evaluate(served)
@@ -168,21 +161,11 @@ class ReleasedDemo(DemoDirectory):
 
 def evaluate_apart(workdir: str, served: str, url: str) -> None:
     """Evaluate in a process of its own, once the service at `url` is ready; it gives way to that."""
-    os.nice(10)
-    until = time.monotonic() + _READY_S
-    while time.monotonic() < until and not _is_ready(url):
-        time.sleep(0.2)
+    give_way_to(url)
     try:
         ReleasedDemo(Path(workdir), Path(workdir) / "student").evaluate(served)
     except DrDecrError as problem:
         click.echo(f"not evaluated: {problem}", err=True)
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/readyz", trust_env=False).is_success
-    except httpx.TransportError:
-        return False
 
 
 def _held_out(data: Path) -> HeldOut:

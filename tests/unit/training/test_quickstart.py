@@ -131,6 +131,25 @@ def test_job_leaves_the_product_the_index_and_the_report(
     assert "min left)" in printed.err
 
 
+def test_what_serves_is_evaluated_while_it_serves(
+    fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started: list[tuple[str, ...]] = []
+    monkeypatch.setattr(quickstart, "evaluate_meanwhile", lambda *arguments: started.append(arguments))
+    monkeypatch.setattr(quickstart, "give_way_to", lambda url: None)
+    job = Quickstart(tmp_path / "work", minutes=2)
+    job.run(port=8099)
+    module, *arguments = started[0]
+    assert module == "training.quickstart" and not (job.workdir / "report.json").exists()
+    fakes.done.clear()
+    quickstart.evaluate_apart(*arguments)
+    assert set(fakes.done) == {"score torch", "score served"}
+    assert "MRR@10, debian" in capfd.readouterr().out
+    # All of it is there: the next run prints it at once.
+    job.run(port=8099)
+    assert len(started) == 1 and "MRR@10, debian" in capfd.readouterr().out
+
+
 def test_second_run_does_only_what_is_left(fakes: Fakes, tmp_path: Path) -> None:
     job = Quickstart(tmp_path / "work", minutes=2)
     job.run()
