@@ -186,7 +186,7 @@ def _refuse_int8(manifest: OnnxManifest, *, asked: bool) -> None:
 def quickstart(
     ctx: click.Context, workdir: Path, student: Path | None, train: bool, minutes: float, no_serve: bool, port: int
 ) -> None:
-    """Do the main job: fetch, get a student, index, evaluate and serve.
+    """Do the main job: fetch, get a student, index, serve, and evaluate while it serves.
 
     The student is the one that the checkout released. Where it has none, or with --train, one is made: vocabulary
     transfer, distillation, export. What is done is not done again; after an interruption the next run goes on, in the

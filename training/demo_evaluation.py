@@ -15,19 +15,22 @@ _READY_S = 60.0
 _LOOK_S = 0.2
 
 
-def evaluate_meanwhile(module: str, *arguments: str) -> None:
-    """Start a process that calls `evaluate_apart(*arguments)` of a module."""
-    call = f"import sys; from {module} import evaluate_apart; evaluate_apart(*sys.argv[1:])"
-    subprocess.Popen([sys.executable, "-c", call, *arguments])
+def evaluate_meanwhile(module: str, url: str, *arguments: str) -> None:
+    """Start a process that calls `evaluate_apart(*arguments)` of a module once this one serves at `url`."""
+    # Before the module is read, which takes many seconds where it trains.
+    call = (
+        f"import sys; from training.demo_evaluation import give_way_to; give_way_to(sys.argv[1], {os.getpid()}); "
+        f"from {module} import evaluate_apart; evaluate_apart(*sys.argv[2:])"
+    )
+    subprocess.Popen([sys.executable, "-c", call, url, *arguments])
 
 
-def give_way_to(url: str) -> None:
-    """Wait in that process until the service at `url` is ready, take what it leaves, and end when it ends.
+def give_way_to(url: str, service: int) -> None:
+    """Wait until the service at `url` is ready, take what it leaves, and end when it ends.
 
-    The service is the process that started this one.
+    `service` is the id of its process, which started this one.
     """
     os.nice(10)
-    service = os.getppid()
 
     def end_with_it() -> None:
         while os.getppid() == service:

@@ -1,4 +1,4 @@
-"""The main job from nothing: fetch, transfer, distil, export, index, evaluate, serve.
+"""The main job from nothing: fetch, transfer, distil, export, index, serve, evaluate.
 
 Every step leaves its result in the working directory and is not done again; after an interruption the next run
 goes on where this one stopped.
@@ -27,7 +27,7 @@ from drdecr.encoder.load import load_encoder
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER
 from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.errors import DrDecrError
-from training.demo_evaluation import evaluate_meanwhile, give_way_to
+from training.demo_evaluation import evaluate_meanwhile
 from training.demo_steps import Clock, DemoDirectory, build_index, forbid_other_mode
 from training.evaluation.held_out import HeldOut, load_held_out_to_rank
 from training.export import export_onnx
@@ -57,7 +57,7 @@ class Quickstart(DemoDirectory):
         """Do all steps but the last, serving. Returns the collection that is served.
 
         Where it will be served, at `port`, a process of its own evaluates once the service is ready, and prints the
-        tables: on slow cores that takes longer than all before it.
+        tables: on slow cores that takes many minutes.
         Raises: UsageError for a working directory that serves a released student.
         """
         forbid_other_mode(self.workdir, trains=True)
@@ -77,7 +77,7 @@ class Quickstart(DemoDirectory):
             build_index(self.student, collections[served] / "demo.passages.jsonl", self.snapshot)
         if port is not None and not all(map(self._is_evaluated, collections)):
             clock.step(5, "evaluate: held-out queries in every language, while it serves")
-            evaluate_meanwhile(__name__, str(self.workdir), str(self.minutes), f"http://127.0.0.1:{port}")
+            evaluate_meanwhile(__name__, f"http://127.0.0.1:{port}", str(self.workdir), str(self.minutes))
         else:
             clock.step(5, "evaluate: held-out queries in every language")
             self._evaluate(recipe, collections)
@@ -149,9 +149,8 @@ class Quickstart(DemoDirectory):
         click.echo("\n" + report.tables())
 
 
-def evaluate_apart(workdir: str, minutes: str, url: str) -> None:
-    """Evaluate in a process of its own, beside the service at `url`, which it gives way to and ends with."""
-    give_way_to(url)
+def evaluate_apart(workdir: str, minutes: str) -> None:
+    """Evaluate in a process of its own, beside the service."""
     try:
         Quickstart(Path(workdir), float(minutes)).evaluate()
     except DrDecrError as problem:

@@ -20,7 +20,7 @@ import click
 
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER, read_manifest
 from drdecr.errors import DrDecrError, UsageError
-from training.demo_evaluation import evaluate_meanwhile, give_way_to
+from training.demo_evaluation import evaluate_meanwhile
 from training.demo_steps import (
     RELEASED_MARK,
     Clock,
@@ -100,7 +100,7 @@ class ReleasedDemo(DemoDirectory):
         report = Report(self.workdir / "report.json")
         if port is not None and not {"BM25", "student"} <= report.content.get(served, {}).keys():
             clock.step(3, "evaluate: held-out queries in every language, while it serves")
-            evaluate_meanwhile(__name__, str(self.workdir), served, f"http://127.0.0.1:{port}")
+            evaluate_meanwhile(__name__, f"http://127.0.0.1:{port}", str(self.workdir), served)
         else:
             clock.step(3, "evaluate: held-out queries in every language")
             self.evaluate(served)
@@ -159,9 +159,8 @@ class ReleasedDemo(DemoDirectory):
         return path
 
 
-def evaluate_apart(workdir: str, served: str, url: str) -> None:
+def evaluate_apart(workdir: str, served: str) -> None:
     """Evaluate in a process of its own, once the service at `url` is ready; it gives way to that."""
-    give_way_to(url)
     try:
         ReleasedDemo(Path(workdir), Path(workdir) / "student").evaluate(served)
     except DrDecrError as problem:

@@ -136,11 +136,12 @@ def test_what_serves_is_evaluated_while_it_serves(
 ) -> None:
     started: list[tuple[str, ...]] = []
     monkeypatch.setattr(quickstart, "evaluate_meanwhile", lambda *arguments: started.append(arguments))
-    monkeypatch.setattr(quickstart, "give_way_to", lambda url: None)
     job = Quickstart(tmp_path / "work", minutes=2)
     job.run(port=8099)
-    module, *arguments = started[0]
-    assert module == "training.quickstart" and not (job.workdir / "report.json").exists()
+    module, url, *arguments = started[0]
+    assert (module, url) == ("training.quickstart", "http://127.0.0.1:8099") and not (
+        job.workdir / "report.json"
+    ).exists()
     fakes.done.clear()
     quickstart.evaluate_apart(*arguments)
     assert set(fakes.done) == {"score torch", "score served"}
