@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,10 @@ from training.checkpoints import MarksCheckpoints, last_whole_checkpoint, write_
 from training.progress import StageProgress
 from training.recipe import AnyStage, LearningRates
 
-FEWEST_STEPS = 10
-
 
 @dataclass(frozen=True, slots=True)
 class StageRun:
-    """A stage that is being carried out: its settings, where it starts, where its files lie."""
+    """A stage that is being carried out: its settings, where it starts, where its files lie, since when."""
 
     stage: AnyStage
     student: Path
@@ -44,6 +42,7 @@ class StageRun:
     seed: int
     dropout: float = 0.0
     bfloat16: bool = False
+    begun: float = field(default_factory=time.monotonic)
 
     @property
     def product(self) -> Path:
@@ -154,35 +153,6 @@ def finish(run: StageRun, model: MultiVectorEncoder, steps: int, history: list[d
 
     first_alone(write)
     return run.product
-
-
-def planned_steps(run: StageRun, seconds_a_step: Callable[[], float]) -> int:
-    """Return the number of steps, chosen once and kept in plan.json; a step is timed only for a stage in minutes.
-
-    Raises: UsageError for a stage in minutes of several processes, of which only one would be in the collectives.
-    """
-    plan = run.folder / "plan.json"
-    if run.stage.steps is None and processes() > 1 and not plan.is_file():
-        raise UsageError(
-            f"stage {run.stage.name}: {processes()} processes cannot time a step together; "
-            "give `steps`, not `minutes`"
-        )
-
-    def write() -> None:
-        if plan.is_file():
-            return
-        if run.stage.steps is not None:
-            write_json(plan, {"steps": run.stage.steps, "seconds_a_step": None})
-            return
-        assert run.stage.minutes is not None
-        with naming_full_memory(run.stage):
-            seconds = seconds_a_step()
-        write_json(
-            plan, {"steps": max(FEWEST_STEPS, int(run.stage.minutes * 60 / seconds)), "seconds_a_step": seconds}
-        )
-
-    first_alone(write)
-    return int(json.loads(plan.read_text())["steps"])
 
 
 class _StageTrainer(MultiVectorEncoderTrainer):  # type: ignore[misc]

@@ -12,14 +12,15 @@ from drdecr.encoder.torch_runtime import load_model
 from drdecr.errors import ModelError
 from training.candidates.collator import CandidateCollator, TextInputs
 from training.candidates.lists import Candidates, GivenLists
-from training.fit import StageRun, finish, fit, open_student, planned_steps, require_one_tokenizer
+from training.finishing import interpolate
+from training.fit import StageRun, finish, fit, open_student, require_one_tokenizer
 from training.literal import LiteralInputs
 from training.losses.literal import LiteralTokenKD
+from training.plan import StageCost, planned_steps
 from training.precision import mixed
 from training.ranking import columns_of
 from training.recipe import LiteralStage
 from training.rows import Row, draw
-from training.stage import interpolate
 
 _CALIBRATION_STEPS = 4
 
@@ -64,7 +65,7 @@ def run_literal(run: StageRun, parallel: Mapping[str, list[Row]], teacher: Path)
             elapsed.append(time.perf_counter() - started)
         return sum(elapsed[1:]) / (len(elapsed) - 1) * stage.accumulate
 
-    steps = planned_steps(run, seconds_a_step)
+    steps = planned_steps(run, lambda: StageCost(seconds_a_step()))
     collator = collator_of(steps)
     history = fit(run, model, loss, Dataset.from_dict({"row": range(len(collator.lists))}), steps, collator=collator)
     interpolate(model, run.student, stage.interpolate)

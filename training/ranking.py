@@ -24,14 +24,15 @@ from training.candidates.lists import CandidateLists, random_lists
 from training.candidates.mining import mine_lists
 from training.candidates.published import open_lists
 from training.candidates.scores import CrossEncoderScorer, Scorer, TeacherScorer, stored_scores
-from training.fit import StageRun, finish, first_alone, fit, open_student, planned_steps, require_one_tokenizer
+from training.finishing import interpolate
+from training.fit import StageRun, finish, first_alone, fit, open_student, require_one_tokenizer
 from training.literal import LiteralInputs
 from training.losses.ranking import RankingLoss
+from training.plan import StageCost, planned_steps
 from training.precision import mixed
 from training.progress import StageProgress
 from training.recipe import RankingStage
 from training.rows import Row, draw
-from training.stage import interpolate
 
 _CALIBRATION_STEPS = 4
 
@@ -76,10 +77,7 @@ def run_ranking(run: StageRun, inputs: RankingInputs) -> Path:
         require_one_tokenizer(run, model, live, inputs.teacher)
     loss = RankingLoss(model, stage, 0.0 if settings is None else settings.sentence_weight, live)
 
-    def seconds_a_step() -> float:
-        return _seconds_a_step(run, inputs, texts, loss)
-
-    steps = planned_steps(run, seconds_a_step)
+    steps = planned_steps(run, lambda: StageCost(_seconds_a_step(run, inputs, texts, loss)))
     lists = _lists(run, inputs, steps)
     targets = _targets(run, inputs, lists)
     collator = CandidateCollator(texts, lists, targets, english=live is not None)

@@ -31,7 +31,8 @@ from training.recipe import AnyStage, LiteralStage, RankingStage, Recipe
 from training.rows import Row, choose, leave_out_held_out, read_labelled, read_parallel, read_parallel_files
 from training.run_report import FILE as REPORT_FILE
 from training.run_report import SCORES_FILE, heat_maps, keep_scores, write_report
-from training.stage import StageInputs, run_stage
+from training.stage import run_stage
+from training.stage_rows import StageInputs
 from training.switching import switched_rows
 from training.validation import hold_back, score_validation, without
 

@@ -26,7 +26,8 @@ from training.recipe import Stage
 from training.recipe_file import load_recipe
 from training.rows import Row
 from training.run import run_recipe
-from training.stage import StageInputs, run_stage
+from training.stage import run_stage
+from training.stage_rows import StageInputs
 
 DRDECR = [sys.executable, "-c", "from drdecr.cli import main; main()"]
 Program = Callable[..., int]

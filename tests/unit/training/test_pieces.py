@@ -20,7 +20,8 @@ from training.compact.weights import unpack
 from training.models import Models
 from training.recipe import LearningRates, ObjectiveWeights, Recipe, Stage
 from training.rows import read_parallel
-from training.stage import StageInputs, run_stage
+from training.stage import run_stage
+from training.stage_rows import StageInputs
 from training.transfer.pieces import grow_student, lacks_pieces
 
 WIDTH = 6

@@ -18,10 +18,11 @@ from torch import Tensor
 from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.errors import InputError, ModelError, ResourceError, UsageError
 from indexer.build import build
-from training.fit import StageRun, naming_full_memory, planned_steps
+from training.fit import StageRun, naming_full_memory
 from training.fresh import make_student
 from training.literal_stage import run_literal
 from training.losses.ranking import RankingLoss
+from training.plan import StageCost, planned_steps
 from training.ranking import RankingInputs, run_ranking
 from training.recipe import LearningRates, LiteralStage, RankingStage
 from training.rows import read_labelled, read_parallel
@@ -187,7 +188,7 @@ def test_stage_in_minutes_is_refused_in_several_processes(
     (tmp_path / "1-a").mkdir()
     run = run_of(stage(objective="kl", steps=None, minutes=1), two_stream_student, tmp_path / "1-a")
     with pytest.raises(UsageError, match=r"stage a: 2 processes .*give `steps`, not `minutes`"):
-        planned_steps(run, lambda: 1.0)
+        planned_steps(run, lambda: StageCost(1.0))
 
 
 def test_live_teacher_with_another_tokenizer_is_refused(inputs: RankingInputs, tmp_path: Path) -> None:

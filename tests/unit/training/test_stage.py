@@ -18,17 +18,21 @@ from fabricated_torch_student import make_two_stream_student
 from safetensors.torch import load_file
 from torch import Tensor
 
+import training.finishing
 import training.stage
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.settings import read_settings
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.errors import InputError, UsageError
 from training.checkpoints import last_whole_checkpoint
-from training.fit import FEWEST_STEPS, freeze, learning_rates, part_of
+from training.fit import freeze, learning_rates, part_of
 from training.losses.distillation import DistillationLoss
+from training.plan import FEWEST_STEPS
 from training.recipe import LearningRates, ObjectiveWeights, Stage
 from training.rows import read_labelled, read_parallel
-from training.stage import StageInputs, run_stage
+from training.stage import run_stage
+from training.stage_cost import measure_stage
+from training.stage_rows import StageInputs
 from training.teacher import TeacherVectors
 from training.transfer.projection import fit_projection
 
@@ -261,6 +265,18 @@ def test_length_in_minutes_is_measured_once_and_leaves_no_trace(inputs: StageInp
     assert_same_weights(folder / "student", counted)
 
 
+def test_measuring_counts_the_refit_and_changes_nothing(inputs: StageInputs, tmp_path: Path) -> None:
+    model = load_model(inputs.student, device="cpu")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    plain, refit = (
+        measure_stage(STAGE.model_copy(update={"refit_projection": fits}), inputs, model, 0.4, None, tmp_path)
+        for fits in (False, True)
+    )
+    assert plain.once == 0 < refit.once
+    assert min(plain.each, refit.each) > 0
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
 def test_plan_of_an_interrupted_stage_is_kept(inputs: StageInputs, tmp_path: Path) -> None:
     folder = tmp_path / "1-both"
     folder.mkdir()
@@ -314,7 +330,7 @@ def test_student_with_nothing_to_train_is_refused(two_stream_student: Path, plai
 def test_refitting_changes_the_projection_alone(
     inputs: StageInputs, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.stage, "fit_projection", partial(fit_projection, steps=5))
+    monkeypatch.setattr(training.finishing, "fit_projection", partial(fit_projection, steps=5))
     stage = STAGE.model_copy(update={"refit_projection": True})
     before, after = weights_of(finished / "student"), weights_of(run_stage(stage, inputs, tmp_path / "1-both"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
