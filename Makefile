@@ -2,7 +2,7 @@
 # for MINUTES, as does MINUTES on the command line, and a checkout without a released student. JOBS processes run the tests.
 PYTHON ?= python3
 VENV ?= .venv
-MINUTES ?= 4.5
+MINUTES ?= 6
 PORT ?= 8080
 TORCH ?= torch==2.13.0
 JOBS ?= 2

@@ -176,7 +176,7 @@ def _refuse_int8(manifest: OnnxManifest, *, asked: bool) -> None:
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0.1),
-    default=4.5,
+    default=6,
     show_default=True,
     help="Minutes of training; asks for --train.",
 )

@@ -229,7 +229,7 @@ def test_program_trains_when_asked_to(
 
     monkeypatch.setattr(quickstart, "Quickstart", train)
     assert call(monkeypatch, "--workdir=work", "--no-serve", asked) == 2
-    assert made == [(Path("work"), 1.0 if asked == "--minutes=1" else 4.5)]
+    assert made == [(Path("work"), 1.0 if asked == "--minutes=1" else 6.0)]
 
 
 def test_training_without_its_libraries_says_what_to_install(
