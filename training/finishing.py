@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from sentence_transformers import MultiVectorEncoder
+from torch import Tensor
 
 from drdecr.encoder.torch_runtime import load_model
 from drdecr.encoder.two_stream import TwoStreamEncoder
@@ -37,13 +38,17 @@ def refit_projection(model: MultiVectorEncoder, rows: Sequence[Row], steps: int 
     encoder = model[0]
     if not isinstance(encoder, TwoStreamEncoder):
         return
-    encoder.eval()
     linear = model[1].linear
-    sides = (
-        [text[:_REFIT_CHARACTERS] for text in texts]
-        for texts in zip(*((r.query, r.passage) for r in rows), strict=True)
-    )
-    queries, passages = (token_features(encoder, texts) for texts in sides)
-    fitted = fit_projection(queries, passages, linear.out_features, steps=steps)
+    fitted = fit_projection(*refit_features(encoder, rows), linear.out_features, steps=steps)
     with torch.no_grad():
         linear.weight.copy_(fitted)
+
+
+def refit_features(encoder: TwoStreamEncoder, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+    """Return what a projection is fitted to: token features (tokens, width) of the rows' queries and passages."""
+    encoder.eval()
+    queries, passages = (
+        token_features(encoder, [text[:_REFIT_CHARACTERS] for text in texts])
+        for texts in zip(*((row.query, row.passage) for row in rows), strict=True)
+    )
+    return queries, passages

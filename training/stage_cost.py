@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from sentence_transformers import MultiVectorEncoder
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from drdecr.encoder.two_stream import TwoStreamEncoder
 from training.candidates.collator import TextInputs
-from training.finishing import REFIT_ROWS, refit_projection
+from training.finishing import REFIT_ROWS, refit_features
 from training.losses.distillation import DistillationLoss
 from training.plan import StageCost
 from training.precision import mixed
@@ -24,6 +24,9 @@ from training.rows import Row
 from training.stage_rows import StageInputs, as_dataset, draw_rows
 from training.teacher import TeacherVectors
 from training.transfer.projection import STEPS as PROJECTION_STEPS
+from training.transfer.projection import fit_projection
+
+Result = TypeVar("Result")
 
 CALIBRATION_STEPS = 5
 # Of each kind, and of the fit: what shows how long `refit_projection` will take.
@@ -71,17 +74,24 @@ def measure_stage(
 
 
 def _seconds_to_refit(trial: MultiVectorEncoder, rows: Mapping[str, list[Row]]) -> float:
-    """Measure a short fit of the projection to a few rows of each kind, and the reading of rows apart from it."""
-    if not isinstance(trial[0], TwoStreamEncoder):
+    """Measure the reading of a few rows of each kind and a few steps of fitting a projection to them."""
+    encoder = trial[0]
+    if not isinstance(encoder, TwoStreamEncoder):
         return 0.0
     few = [row for some in rows.values() for row in some[:_TIMED_ROWS]]
+    refit_features(encoder, few)
+    reading, features = _timed(lambda: refit_features(encoder, few))
+    dim = trial[1].linear.out_features
+    starting, _ = _timed(lambda: fit_projection(*features, dim, steps=0))
+    fitting, _ = _timed(lambda: fit_projection(*features, dim, steps=_TIMED_STEPS))
+    a_step = max(fitting - starting, 0.0) / _TIMED_STEPS
+    return reading * REFIT_ROWS / _TIMED_ROWS + starting + a_step * PROJECTION_STEPS
+
+
+def _timed(work: Callable[[], Result]) -> tuple[float, Result]:
     started = time.perf_counter()
-    refit_projection(trial, few, steps=0)
-    read = time.perf_counter() - started
-    started = time.perf_counter()
-    refit_projection(trial, few, steps=_TIMED_STEPS)
-    a_step = max(time.perf_counter() - started - read, 0.0) / _TIMED_STEPS
-    return read * REFIT_ROWS / _TIMED_ROWS + a_step * PROJECTION_STEPS
+    result = work()
+    return time.perf_counter() - started, result
 
 
 def _terms(model: MultiVectorEncoder, loss: nn.Module, batch: Mapping[str, Any], stage: Stage) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from fabricated_torch_student import make_two_stream_student
 from safetensors.torch import load_file
 from torch import Tensor
 
-import training.finishing
 import training.stage
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.settings import read_settings
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.errors import InputError, UsageError
 from training.checkpoints import last_whole_checkpoint
+from training.finishing import refit_projection
 from training.fit import freeze, learning_rates, part_of
 from training.losses.distillation import DistillationLoss
 from training.plan import FEWEST_STEPS
@@ -34,7 +34,6 @@ from training.stage import run_stage
 from training.stage_cost import measure_stage
 from training.stage_rows import StageInputs
 from training.teacher import TeacherVectors
-from training.transfer.projection import fit_projection
 
 STAGE = Stage(
     name="both",
@@ -330,7 +329,7 @@ def test_student_with_nothing_to_train_is_refused(two_stream_student: Path, plai
 def test_refitting_changes_the_projection_alone(
     inputs: StageInputs, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.finishing, "fit_projection", partial(fit_projection, steps=5))
+    monkeypatch.setattr(training.stage, "refit_projection", partial(refit_projection, steps=5))
     stage = STAGE.model_copy(update={"refit_projection": True})
     before, after = weights_of(finished / "student"), weights_of(run_stage(stage, inputs, tmp_path / "1-both"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
