@@ -97,8 +97,8 @@ class LearningRates(_Part):
 class _Training(_Part):
     """What every stage has. Its length is `steps`, or what fits into `minutes` on this machine.
 
-    Minutes begin with the stage and end with its saved student: loading, the teacher's vectors and the refit of the
-    projection are in them. They hold 10 steps at least.
+    Minutes are about those from the stage's begin to its saved student: loading, the teacher's vectors or scores and
+    the refit of the projection are in them, mining candidates is not. They hold 10 steps at least.
 
     `start` is where the stage starts from, `teacher` whom it learns from: the name of an earlier stage, or a model as
     the recipe names them. By default a stage goes on from the one before it, with the recipe's teacher.

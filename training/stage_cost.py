@@ -26,9 +26,9 @@ from training.teacher import TeacherVectors
 from training.transfer.projection import STEPS as PROJECTION_STEPS
 from training.transfer.projection import fit_projection
 
-Result = TypeVar("Result")
+_Result = TypeVar("_Result")
 
-CALIBRATION_STEPS = 5
+_CALIBRATION_STEPS = 5
 # Of each kind, and of the fit: what shows how long `refit_projection` will take.
 _TIMED_ROWS = 50
 _TIMED_STEPS = 8
@@ -44,7 +44,7 @@ def measure_stage(
 ) -> StageCost:
     """Measure real steps on a copy of the student, the teacher's share included, and what comes after them."""
     trial = copy.deepcopy(model)
-    steps = 2 * CALIBRATION_STEPS
+    steps = 2 * _CALIBRATION_STEPS
     started = time.perf_counter()
     rows, numbers = draw_rows(stage, inputs, steps)
     with mixed(bfloat16=inputs.bfloat16):
@@ -56,7 +56,7 @@ def measure_stage(
     elapsed: list[float] = []
     size = stage.batch_size // stage.accumulate
     for dataset in (as_dataset(some, numbers) for some in rows.values()):
-        for first in range(0, min(len(dataset), CALIBRATION_STEPS * size), size):
+        for first in range(0, min(len(dataset), _CALIBRATION_STEPS * size), size):
             started = time.perf_counter()
             with mixed(bfloat16=inputs.bfloat16):
                 terms = _terms(trial, loss, dataset[first : first + size], stage)
@@ -88,7 +88,7 @@ def _seconds_to_refit(trial: MultiVectorEncoder, rows: Mapping[str, list[Row]]) 
     return reading * REFIT_ROWS / _TIMED_ROWS + starting + a_step * PROJECTION_STEPS
 
 
-def _timed(work: Callable[[], Result]) -> tuple[float, Result]:
+def _timed(work: Callable[[], _Result]) -> tuple[float, _Result]:
     started = time.perf_counter()
     result = work()
     return time.perf_counter() - started, result
