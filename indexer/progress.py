@@ -1,13 +1,12 @@
-"""How long work tells what it is doing: a bar for each stage, on stderr; none where stderr is no terminal."""
+"""How long work tells what it is doing: a bar for each stage."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
-from tqdm import tqdm
+from drdecr.progress import ProgressBar
 
 
 class Progress(Protocol):
@@ -31,7 +30,7 @@ class BarProgress:
     """Shows one bar at a time. Use as a context manager, so that an error message starts on its own line."""
 
     def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
+        self._bar: ProgressBar | None = None
 
     def __enter__(self) -> BarProgress:
         return self
@@ -41,14 +40,8 @@ class BarProgress:
 
     def stage(self, name: str, total: int | None, unit: str) -> Callable[[int], None]:
         self._finish()
-        self._bar = bar = tqdm(
-            total=total, desc=name, unit=f" {unit}", unit_scale=True, disable=not sys.stderr.isatty(), file=sys.stderr
-        )
-
-        def advance(count: int) -> None:
-            bar.update(count)
-
-        return advance
+        self._bar = ProgressBar(name, total, unit, keep=True)
+        return self._bar.advance
 
     def _finish(self) -> None:
         if self._bar is not None:

@@ -28,7 +28,7 @@ from drdecr.encoder.torch_runtime import TASKS, fast_tokenizer, load_model
 from drdecr.errors import ModelError, ResourceError, UsageError
 from training.batches import InOrder, InSteps
 from training.checkpoints import MarksCheckpoints, last_whole_checkpoint, write_json
-from training.progress import StageProgress
+from training.progress import StepProgress
 from training.recipe import AnyStage, LearningRates
 
 
@@ -131,11 +131,11 @@ def fit(
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
-    trainer.add_callback(StageProgress(stage.name, steps).callback())
     trainer.add_callback(MarksCheckpoints())
     checkpoint = last_whole_checkpoint(folder / "checkpoints")
     with SummaryWriter(str(folder / "tensorboard")) if is_first_process() else _NoWriter() as writer:
         if is_first_process():
+            trainer.add_callback(StepProgress(stage.name))
             trainer.add_callback(TensorBoardCallback(writer))
         with naming_full_memory(stage):
             trainer.train(resume_from_checkpoint=checkpoint)

@@ -1,51 +1,32 @@
-"""One progress line for a long step: a bar on a terminal, nothing elsewhere."""
+"""The steps of a training stage, told while they are taken."""
 
 from __future__ import annotations
 
-import sys
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from tqdm import tqdm
 from transformers import TrainerCallback
 
-
-class StageProgress:
-    """A bar with the time that is left."""
-
-    def __init__(self, name: str, total: int) -> None:
-        self.bar = tqdm(desc=name, total=total, disable=not sys.stderr.isatty(), dynamic_ncols=True, leave=False)
-
-    def advance(self, count: int) -> None:
-        self.bar.update(count)
-
-    def callback(self) -> TrainerCallback:
-        """Return what makes a trainer move this bar."""
-        return _Moves(self.bar)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.close()
+from drdecr.progress import ProgressBar
 
 
-class _Moves(TrainerCallback):  # type: ignore[misc]
-    def __init__(self, bar: tqdm[Any]) -> None:
-        self.bar = bar
+class StepProgress(TrainerCallback):  # type: ignore[misc]
+    """Shows the steps of a stage, the time that is left and the last loss."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bar: ProgressBar | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.n = state.global_step
-        self.bar.refresh()
+        self.bar = ProgressBar(self.name, state.max_steps, "steps", done=state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.update(1)
+        if self.bar is not None:
+            self.bar.advance(1)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if logs and "loss" in logs:
-            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+        if self.bar is not None and logs and "loss" in logs:
+            self.bar.note(f"loss {float(logs['loss']):.3f}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()

@@ -19,6 +19,7 @@ from sentence_transformers import MultiVectorEncoder
 from drdecr.encoder.settings import read_settings
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.errors import InputError
+from drdecr.progress import ProgressBar
 from training.candidates.collator import CandidateCollator, TextInputs
 from training.candidates.lists import CandidateLists, random_lists
 from training.candidates.mining import mine_lists
@@ -30,7 +31,6 @@ from training.literal import LiteralInputs
 from training.losses.ranking import RankingLoss
 from training.plan import StageCost, planned_steps
 from training.precision import mixed
-from training.progress import StageProgress
 from training.recipe import RankingStage
 from training.rows import Row, draw
 
@@ -99,7 +99,7 @@ def _lists(run: StageRun, inputs: RankingInputs, steps: int) -> CandidateLists:
     everything = [row for some in inputs.labelled.values() for row in some]
     if stage.mine is None:
         return random_lists(rows, everything, stage.ways, run.seed)
-    with StageProgress(f"{stage.name}: mining", len({row.english for row in rows})) as bar:
+    with ProgressBar(f"{stage.name}: mining", len({row.english for row in rows}), "queries") as bar:
         return mine_lists(
             rows,
             inputs.teacher_encoder,
@@ -127,7 +127,7 @@ def _targets(run: StageRun, inputs: RankingInputs, lists: CandidateLists) -> NDA
         scorer = TeacherScorer(inputs.teacher_encoder, mean=stage.mean_maxsim)
 
     def compute() -> None:
-        with StageProgress(f"{stage.name}: scores", len(lists)) as bar, mixed(bfloat16=run.bfloat16):
+        with ProgressBar(f"{stage.name}: scores", len(lists), "lists") as bar, mixed(bfloat16=run.bfloat16):
             stored_scores(scorer, lists, stage.ways, inputs.cache, progress=bar.advance)
 
     first_alone(compute)

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from drdecr.encoder.settings import read_settings
 from drdecr.encoder.two_stream import TwoStreamEncoder
+from drdecr.progress import ProgressBar
 from training.finishing import REFIT_ROWS, interpolate, refit_projection
 from training.fit import StageRun, finish, first_alone, fit, open_student
 from training.losses.distillation import DistillationLoss
 from training.plan import planned_steps
 from training.precision import mixed
-from training.progress import StageProgress
 from training.recipe import Stage
 from training.rows import draw
 from training.stage_cost import measure_stage
@@ -85,5 +85,5 @@ def _token_map(inputs: StageInputs, model: MultiVectorEncoder, folder: Path) -> 
 
 
 def _compute(stage: Stage, inputs: StageInputs, numbers: Mapping[str, int], folder: Path) -> None:
-    with StageProgress(f"{stage.name}: teacher", len(numbers)) as bar, mixed(bfloat16=inputs.bfloat16):
+    with ProgressBar(f"{stage.name}: teacher", len(numbers), "texts") as bar, mixed(bfloat16=inputs.bfloat16):
         TeacherVectors.compute(inputs.teacher, list(numbers), folder / "teacher", progress=bar.advance)

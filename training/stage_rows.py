@@ -11,8 +11,8 @@ from datasets import Dataset
 
 from drdecr.encoder.types import Encoder
 from drdecr.errors import InputError
+from drdecr.progress import ProgressBar
 from training.batches import one_kind_a_batch, order_alike
-from training.progress import StageProgress
 from training.recipe import Stage
 from training.rows import Row, draw, language_of
 from training.teacher import TeacherTokens, TeacherVectors
@@ -88,7 +88,7 @@ def in_order(
         if not isinstance(teacher, TeacherVectors):
             return random.Random(seed).sample(some, len(some))
         passages = [numbers[rows[at].passage] for at in some]
-        with StageProgress(f"{stage.name}: similar passages", len(some)) as bar:
+        with ProgressBar(f"{stage.name}: similar passages", len(some), "passages") as bar:
             order = order_alike(passages, teacher, stage.alike, seed, bar.advance)
         return [some[at] for at in order]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import get_args
 
 import click
 import numpy as np
-from tqdm import tqdm
 
 from drdecr.corpus import SkippedLines, read_passages, read_queries
 from drdecr.encoder.load import Backend, load_encoder
 from drdecr.encoder.types import Encoder, EncoderSpec, Kind
 from drdecr.encoder.windows import Windowed, encode_windows, join
 from drdecr.errors import UsageError
+from drdecr.progress import ProgressBar
 
 _CHUNK = 1024
 Text = tuple[str, str]
@@ -115,15 +114,12 @@ def _texts(source: Path, kind: Kind, skipped: SkippedLines | None) -> Iterator[T
 
 
 def _encode_all(encoder: Encoder, texts: list[str], kind: Kind, windows: bool) -> Windowed:
-    with tqdm(total=len(texts), unit="text", disable=not sys.stderr.isatty()) as bar:
-
-        def advance(finished: int) -> None:
-            bar.update(finished)
+    with ProgressBar("Encoding", len(texts), "texts", keep=True) as bar:
 
         def encoded(some: list[str]) -> Windowed:
             if windows:
-                return encode_windows(encoder, some, progress=advance)
-            return Windowed.whole(encoder.encode(some, kind, progress=advance))
+                return encode_windows(encoder, some, progress=bar.advance)
+            return Windowed.whole(encoder.encode(some, kind, progress=bar.advance))
 
         # One chunk of nothing gives an empty file its shapes.
         starts = range(0, max(len(texts), 1), _CHUNK)

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import IO
 
 import click
-from tqdm import tqdm
 
 from drdecr.errors import ResourceError, UsageError
 from drdecr.index.backend import EFFORTS, Effort, Hit, SearchParams
 from drdecr.index.filters import Filter, parse_filter
 from drdecr.index.query_source import encoded_queries
 from drdecr.index.snapshot import Snapshot
+from drdecr.progress import ProgressBar
 
 _TAG = "drdecr"
 _FilePath = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -67,9 +67,7 @@ def search(
             out = stack.enter_context(_replaced(run_path))
         elif not as_json:
             out = sys.stdout
-        bar = stack.enter_context(
-            tqdm(total=total, desc="Searching", unit=" queries", disable=not sys.stderr.isatty(), file=sys.stderr)
-        )
+        bar = stack.enter_context(ProgressBar("Searching", total, "queries", keep=True))
         results: dict[str, list[Hit]] = {}
         params = SearchParams(nprobe, candidates, effort)
         found, search_s = 0, 0.0
@@ -83,7 +81,7 @@ def search(
                     out.writelines(_run_lines(query_id, hits))
                 else:
                     results[query_id] = hits
-            bar.update(len(ids))
+            bar.advance(len(ids))
         version = opened.version
     if as_json:
         _print_json(total, found, search_s, version, run_path, results)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from tqdm import tqdm
 
 from drdecr.corpus import Query
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.types import Encoder
 from drdecr.errors import UsageError
 from drdecr.index.snapshot import Snapshot
+from drdecr.progress import ProgressBar
 from training.evaluation.measures import Run
 
 
@@ -27,12 +25,8 @@ class SnapshotRanker:
 
     def rank(self, queries: Sequence[Query], k: int = 100) -> Run:
         """Return the snapshot's hits, as a client of the service would get them."""
-        with tqdm(total=len(queries), desc="queries", disable=not sys.stderr.isatty(), leave=False) as bar:
-
-            def advance(finished: int) -> None:
-                bar.update(finished)
-
-            encoded = self.encoder.encode([query.text for query in queries], "query", progress=advance)
+        with ProgressBar("Encoding", len(queries), "queries") as bar:
+            encoded = self.encoder.encode([query.text for query in queries], "query", progress=bar.advance)
         found = self.snapshot.search(encoded, k)
         return {query.id: {hit.id: hit.score for hit in hits} for query, hits in zip(queries, found, strict=True)}
 
