@@ -3,6 +3,8 @@
 #   train  every program, torch for CPUs                     docker build --target train -t drdecr:train .
 #   ray    a node of a Ray cluster, and the front of one docker build --target ray -t drdecr:ray .
 #   cpu    the service, the index and the encoder, no torch  docker build -t drdecr .
+# PyPI's torch for Linux brings CUDA, several gigabytes. Without it: put the address of PyTorch's own index of CPU builds
+# (see pytorch.org, "Get started") into PIP_EXTRA_INDEX_URL, and add `--build-arg PIP_EXTRA_INDEX_URL` for `train`.
 ARG PYTHON_VERSION=3.11
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS source
@@ -18,12 +20,14 @@ COPY training training
 
 FROM source AS install-gpu
 ARG TORCH="torch>=2.9,<3"
+ARG PIP_EXTRA_INDEX_URL
 # hadolint ignore=DL3013
 RUN --mount=type=cache,target=/root/.cache/pip pip install "${TORCH}" && pip install '.[gpu,train]'
 
 FROM source AS install-train
-# The exact version first and alone: a range would take the build for GPUs, several gigabytes.
+# The exact version first and alone: what is installed after it keeps this build.
 ARG TORCH="torch==2.13.0"
+ARG PIP_EXTRA_INDEX_URL
 # hadolint ignore=DL3013
 RUN --mount=type=cache,target=/root/.cache/pip pip install "${TORCH}" && pip install '.[cpu,train]'
 
@@ -35,7 +39,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM source AS install-ray
 # hadolint ignore=DL3013
-RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu,otel,ray]' s3fs
+RUN --mount=type=cache,target=/root/.cache/pip pip install '.[cpu,otel,pool,ray]' s3fs
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
 # A volume that is first mounted at /indexes takes its owner from here.

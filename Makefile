@@ -1,5 +1,6 @@
 # Everything runs in one virtual environment, made on first use. PORT changes the demo. TRAIN=1 trains the demo's student
 # for MINUTES, as does MINUTES on the command line, and a checkout without a released student. JOBS processes run the tests.
+# pip reads its own variables: PIP_EXTRA_INDEX_URL may name an index of torch's CPU builds (see the README, Install).
 PYTHON ?= python3
 VENV ?= .venv
 MINUTES ?= 6
@@ -59,7 +60,7 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.made
 	$(PIP) -e '.[cpu,demo]'
 	@touch $@
 
-# torch first and alone: a range would take a build of several gigabytes on a machine without a GPU.
+# torch first and alone, in one version: what is installed after it keeps this build.
 $(VENV)/.train: pyproject.toml | $(VENV)/.made
 	@echo "installing (some minutes the first time)"
 	$(PIP) $(TORCH)

@@ -1,7 +1,7 @@
 """Search a folder of text files in any language: index it, serve it, ask it.
 
 Each paragraph becomes a passage, named after its file. The index is kept in --work, and built again only when a file
-has changed.
+or the student has changed.
 
 Example: python examples/search_folder.py ~/notes "où est la clé ?" --student quickstart/student
 """
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER, fingerprint_student, read_manifest
 from service.client import Client, ServiceError
 
 DRDECR = [sys.executable, "-m", "drdecr"]
@@ -33,12 +34,18 @@ def paragraphs(folder: Path) -> Iterator[dict[str, object]]:
                 yield {"id": f"{name}#{number}", "title": path.stem, "text": text.strip(), "metadata": {"file": name}}
 
 
+def fingerprint(student: Path) -> str:
+    """Return what a snapshot keeps of its student: the service refuses one that was built with another."""
+    exported = (student / ONNX_FOLDER / MANIFEST_FILE).is_file()
+    return read_manifest(student).fingerprint if exported else fingerprint_student(student)
+
+
 def indexed(folder: Path, student: Path, work: Path) -> Path:
-    """Return a snapshot of the folder as it is now."""
+    """Return a snapshot of the folder as it is now, by this student."""
     lines = "".join(json.dumps(passage, ensure_ascii=False) + "\n" for passage in paragraphs(folder))
     if not lines:
         raise SystemExit(f"{folder} has no text in *.txt files")
-    snapshot = work / hashlib.sha256(lines.encode()).hexdigest()[:16]
+    snapshot = work / hashlib.sha256(f"{fingerprint(student)}\n{lines}".encode()).hexdigest()[:16]
     if not snapshot.exists():
         work.mkdir(parents=True, exist_ok=True)
         passages = work / "passages.jsonl"

@@ -36,7 +36,22 @@ def test_a_folder_is_searched_and_indexed_again_only_when_it_changed(tiny_studen
         assert (cats, violins) == ("cats", "violins")
         assert "animals.txt: all about cats" in cat_hit
         assert "deep/music.txt: all about violins" in violin_hit
-        assert len([path for path in (tmp_path / "work").iterdir() if path.is_dir()]) == 1
+        assert kept_snapshots(tmp_path) == 1
+
+
+def test_a_folder_is_indexed_again_for_another_student(tiny_student: Path, another_student: Path, tmp_path: Path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "animals.txt").write_text("all about cats\n\nall about dogs", encoding="utf-8")
+    for kept, student in enumerate((tiny_student, another_student), start=1):
+        options = ("--student", student, "--work", tmp_path / "work", "-k", "1")
+        done = run_example("search_folder.py", tmp_path / "notes", "cats", *options)
+        assert done.returncode == 0, done.stderr
+        assert "animals.txt: all about" in done.stdout
+        assert kept_snapshots(tmp_path) == kept
+
+
+def kept_snapshots(folder: Path) -> int:
+    return len([path for path in (folder / "work").iterdir() if path.is_dir()])
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ EXPRESSIONS = [
     *(target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]),
 ]
 PROMTOOL = shutil.which("promtool")
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 
 
 def run(*command: str | Path) -> None:
@@ -128,10 +129,72 @@ def test_the_pods_of_the_ray_cluster_follow_their_schema(group):
     assert container["securityContext"]["runAsNonRoot"] is True
 
 
+def container_of(group):
+    return group["template"]["spec"]["containers"][0]
+
+
+def told_to_the_front():
+    return {each["name"]: each.get("value") for each in container_of(GROUPS[-1])["env"]}
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.get("groupName", "head"))
+def test_no_node_gives_its_metrics_on_the_port_of_the_service(group):
+    served = re.search(r"AS ray\n.*?DRDECR_PORT=(\d+)", DOCKERFILE, flags=re.DOTALL)
+    ports = {each["name"]: each["containerPort"] for each in container_of(group).get("ports", ())}
+    # Where either is missing the operator fills in 8080.
+    assert group["rayStartParams"]["metrics-export-port"] == str(ports["metrics"])
+    assert ports["metrics"] != int(served[1])
+    assert len(set(ports.values())) == len(ports)
+    if group is GROUPS[-1]:
+        assert ports["http"] == int(served[1])
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.get("groupName", "head"))
+def test_every_ray_container_has_probes_that_need_no_program_of_the_image(group):
+    container = container_of(group)
+    for probe in (container["readinessProbe"], container["livenessProbe"]):
+        assert "httpGet" in probe and "exec" not in probe
+    if group is not GROUPS[-1]:
+        from ray._private.ray_constants import DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
+        from ray.dashboard.http_server_agent import PUBLIC_EXACT_PATHS
+
+        asked = container["livenessProbe"]["httpGet"]
+        assert asked == container["readinessProbe"]["httpGet"]
+        assert asked["port"] == DEFAULT_DASHBOARD_AGENT_LISTEN_PORT
+        # Others want the token, which no probe of Kubernetes sends.
+        assert asked["path"] in PUBLIC_EXACT_PATHS
+
+
+def test_two_versions_of_the_shards_fit_on_the_nodes_at_once():
+    told, shards = told_to_the_front(), GROUPS[1]
+    cpus, threads, parts, replicas = (
+        int(told[f"DRDECR_{name}"]) for name in ("SHARD_CPUS", "SHARD_THREADS", "SHARDS", "REPLICAS")
+    )
+    node = int(shards["rayStartParams"]["num-cpus"])
+    assert node == int(container_of(shards)["resources"]["requests"]["cpu"])
+    assert threads == cpus
+    assert 2 * parts * replicas <= shards["replicas"] * (node // cpus)
+    assert replicas <= shards["replicas"]
+    if not KUBERAY[0]["spec"].get("enableInTreeAutoscaling"):
+        for group in GROUPS[1:]:
+            assert group["minReplicas"] == group["replicas"] == group["maxReplicas"]
+
+
+def test_only_the_operator_and_the_own_pods_reach_ray():
+    (policy,) = (each for each in KUBERAY if each["kind"] == "NetworkPolicy")
+    to_all, to_http = policy["spec"]["ingress"]
+    assert to_http == {"ports": [{"port": "http"}]}
+    allowed = [peer["podSelector"]["matchLabels"] for peer in to_all["from"]]
+    own = {"ray.io/cluster": KUBERAY[0]["metadata"]["name"]}
+    assert policy["spec"]["podSelector"]["matchLabels"] == own
+    # What the operator sets on its own pod, by Helm as by kustomize, and on no pod of a Ray cluster.
+    assert allowed == [own, {"app.kubernetes.io/component": "kuberay-operator"}]
+
+
 def test_what_the_service_is_told_on_a_cluster_are_settings_of_its():
     compose = yaml.safe_load((ROOT / "docker-compose.ray.yml").read_text(encoding="utf-8"))["services"]
     told = set(compose["front"]["environment"])
-    told |= {each["name"] for each in GROUPS[-1]["template"]["spec"]["containers"][0]["env"]}
+    told |= told_to_the_front().keys()
     ours = {name.removeprefix("DRDECR_").lower() for name in told if name.startswith("DRDECR_")}
     assert ours >= {"ray", "shards", "replicas"}
     assert ours <= Settings.model_fields.keys()
@@ -144,12 +207,36 @@ def test_files_that_compose_mounts_exist():
                 assert (ROOT / volume.partition(":")[0]).is_file()
 
 
+def stages_of_the_dockerfile():
+    return {
+        text.split(maxsplit=3)[3].split("\n", 1)[0]: text
+        for text in re.split(r"^(?=FROM )", DOCKERFILE, flags=re.M)[1:]
+    }
+
+
+def test_whoever_installs_torch_may_name_an_index_of_its_builds():
+    for stage in stages_of_the_dockerfile().values():
+        if "${TORCH}" in stage:
+            assert "\nARG PIP_EXTRA_INDEX_URL\n" in stage.partition("\nRUN")[0]
+    (train,) = (text for name, text in stages_of_the_dockerfile().items() if name == "install-train")
+    # First and alone, in the version that the Makefile and the README name.
+    assert re.search(r"pip install \"\$\{TORCH\}\" && pip install", train)
+    version = re.search(r'ARG TORCH="(torch==[\d.]+)"', train)[1]
+    assert f"TORCH ?= {version}\n" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"pip install {version} " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_node_of_a_cluster_can_do_all_that_a_build_there_offers():
+    extras = re.search(r"pip install '\.\[([\w,]+)\]' s3fs", stages_of_the_dockerfile()["install-ray"])[1]
+    assert set(extras.split(",")) == {"cpu", "otel", "pool", "ray"}
+
+
 def test_hadolint_finds_nothing_in_the_dockerfile():
     run(tool("hadolint"), ROOT / "Dockerfile")
 
 
 def test_images_run_as_a_user_and_the_service_is_checked():
-    text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    text = DOCKERFILE
     stages = re.findall(r"^FROM (\S+) AS (\S+)$", text, flags=re.MULTILINE)
     targets = {name: parent for parent, name in stages}
     assert all(targets[target] == "runtime" for target in ("gpu", "train", "ray", "cpu"))
