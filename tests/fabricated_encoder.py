@@ -9,8 +9,11 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
+    M2M100Config,
+    M2M100ForConditionalGeneration,
     MarianConfig,
     MarianMTModel,
+    NllbTokenizer,
     PreTrainedTokenizerFast,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
@@ -67,6 +70,34 @@ def make_translator(path: Path) -> Path:
         forced_eos_token_id=2,
     )
     model = MarianMTModel(config)
+    model.generation_config.max_length = 12
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+def make_many_language_translator(path: Path) -> Path:
+    """Write a translation model of NLLB's kind: it must be told the languages; it writes some pieces for any text."""
+    torch.manual_seed(0)
+    letters = ["▁", *string.ascii_lowercase]
+    vocabulary = {name: at for at, name in enumerate(("<s>", "<pad>", "</s>", "<unk>", *letters))}
+    tokenizer = NllbTokenizer(vocab=vocabulary, merges=[])
+    config = M2M100Config(
+        vocab_size=len(tokenizer),
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_position_embeddings=64,
+        pad_token_id=1,
+        bos_token_id=0,
+        eos_token_id=2,
+        decoder_start_token_id=2,
+    )
+    model = M2M100ForConditionalGeneration(config)
     model.generation_config.max_length = 12
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)

@@ -49,7 +49,11 @@ def _quiet_libraries(*, offline: bool = True) -> None:
 def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: bool, as_json: bool) -> None:
     """Run a recipe: a YAML file, or the name of a shipped one. Its student/ is the product.
 
-    Example: drdecr train quickstart --set stages.token-kd.minutes=1 --out runs/first
+    What a recipe names under `data` is fetched first.
+
+    \b
+    Example: drdecr data fetch homeassistant --out data/homeassistant
+             drdecr train quickstart --set stages.token-kd.minutes=1 --out runs/first
     """
     from training.recipe_file import hub_models, load_recipe
 

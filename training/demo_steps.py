@@ -63,6 +63,19 @@ class DemoDirectory:
             return None
         return place
 
+    def fetched(self, name: str) -> Path:
+        """Return a set that an earlier run began with, fetched again where it is gone.
+
+        Raises: FetchError, ResourceError. Another set in its place would be searched under this one's name.
+        """
+        place = self.workdir / "data" / name
+        if (place / "meta.json").is_file():
+            return place
+        again = self.fetch_debian() if name == "debian" else self.fetch_homeassistant()
+        if again is None:
+            raise FetchError(f"{self.workdir} was begun with the {name} set; name another --workdir to go on without")
+        return again
+
 
 def is_trained(workdir: Path) -> bool:
     """Tell whether a working directory was begun by training a student."""

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ class StageRun:
         return (self.folder / "done.json").is_file()
 
 
+# What the first process does alone (the teacher reads, scores are stored, models are fetched) may take hours; torch
+# would let the others give up after ten or thirty minutes. Where a process dies, its launcher stops the rest.
+_LONGEST_WAIT = timedelta(days=30)
+
+
 def processes() -> int:
     """Return how many processes train together (torchrun, accelerate)."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -66,7 +72,7 @@ def is_first_process() -> bool:
 def wait_for_all() -> None:
     """Let every process of a parallel training arrive here."""
     if processes() > 1:
-        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
+        PartialState(cpu=not torch.cuda.is_available(), timeout=_LONGEST_WAIT).wait_for_everyone()
 
 
 def first_alone(work: Callable[[], None]) -> None:
@@ -74,6 +80,16 @@ def first_alone(work: Callable[[], None]) -> None:
     if is_first_process():
         work()
     wait_for_all()
+
+
+def require_whole_parts(stage: AnyStage) -> None:
+    """Raise UsageError where a batch cannot be shared out: to every process, `accumulate` parts of 2 rows or more."""
+    parts = stage.accumulate * processes()
+    if stage.batch_size % parts or stage.batch_size // parts < 2:
+        raise UsageError(
+            f"stage {stage.name}: batch_size {stage.batch_size} is not {processes()} processes x {stage.accumulate} "
+            "(`accumulate`) parts of 2 or more"
+        )
 
 
 def open_student(run: StageRun) -> MultiVectorEncoder:
@@ -252,11 +268,6 @@ def _arguments(
 ) -> MultiVectorEncoderTrainingArguments:
     stage = run.stage
     parts = stage.accumulate * processes()
-    if stage.batch_size % parts or stage.batch_size // parts < 2:
-        raise UsageError(
-            f"stage {stage.name}: batch_size {stage.batch_size} is not {processes()} processes x {stage.accumulate} "
-            "(`accumulate`) parts of 2 or more"
-        )
     prompts = {
         column: prompt
         for column, task in (("query", "query"), ("passage", TASKS["passage"]))

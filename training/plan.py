@@ -6,12 +6,15 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from drdecr.errors import UsageError
 from training.checkpoints import write_json
 from training.fit import StageRun, first_alone, naming_full_memory, processes
+from training.recipe import AnyStage
 
 FEWEST_STEPS = 10
+_FILE = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +29,20 @@ class StageCost:
         return max(FEWEST_STEPS, int((seconds - self.once) / self.each))
 
 
+def require_steps(stage: AnyStage, folder: Path) -> None:
+    """Raise UsageError for a stage in minutes of several processes, of which only one would be in the collectives."""
+    if stage.steps is None and processes() > 1 and not (folder / _FILE).is_file():
+        raise UsageError(
+            f"stage {stage.name}: {processes()} processes cannot time a step together; give `steps`, not `minutes`"
+        )
+
+
 def planned_steps(run: StageRun, measure: Callable[[], StageCost]) -> int:
     """Return the number of steps, chosen once and kept in plan.json; only a stage in minutes is measured.
 
     Its minutes begin with `run`: what was loaded since, and the measuring, leave the steps less.
-
-    Raises: UsageError for a stage in minutes of several processes, of which only one would be in the collectives.
     """
-    plan = run.folder / "plan.json"
-    if run.stage.steps is None and processes() > 1 and not plan.is_file():
-        raise UsageError(
-            f"stage {run.stage.name}: {processes()} processes cannot time a step together; "
-            "give `steps`, not `minutes`"
-        )
+    plan = run.folder / _FILE
 
     def write() -> None:
         if plan.is_file():

@@ -36,7 +36,8 @@ from training.ranking_quality import JudgedTexts
 from training.recipe import Recipe
 from training.recipe_file import load_recipe
 from training.report import Report, Table, score_bm25, score_encoder
-from training.run import RECIPE_FILE, run_recipe, stage_folder
+from training.run import run_recipe
+from training.run_directory import RECIPE_FILE, stage_folder
 
 # What the steps beside training took on two cores: only for the clock that the user sees.
 _OTHER_MINUTES = 7.5
@@ -91,7 +92,14 @@ class Quickstart(DemoDirectory):
         self._evaluate(self._recipe(list(collections.values())), collections)
 
     def _fetch(self) -> dict[str, Path]:
-        """Fetch what this machine can. Debian comes last, so that it is the one served where there is one."""
+        """Fetch what this machine can, or what the run that lies here began with.
+
+        Debian comes last, so that it is the one served where there is one.
+        """
+        begun = self.workdir / "run" / RECIPE_FILE
+        if begun.is_file():
+            names = (Path(place).name for place in json.loads(begun.read_text())["data"])
+            return {name: self.fetched(name) for name in names}
         fetched = (self.fetch_homeassistant(), self.fetch_debian())
         return {place.name: place for place in fetched if place is not None}
 

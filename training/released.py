@@ -5,6 +5,7 @@ workdir/
 ├── student/             a copy of the released student
 ├── snapshot/            the demo index
 ├── released.json        which student this directory serves
+├── served.json          which set the index holds
 └── report.json          every metric by collection, system and language
 """
 
@@ -20,6 +21,7 @@ import click
 
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER, read_manifest
 from drdecr.errors import DrDecrError, UsageError
+from training.checkpoints import write_json
 from training.demo_evaluation import evaluate_meanwhile
 from training.demo_steps import (
     RELEASED_MARK,
@@ -41,6 +43,7 @@ _MINUTES = 2.0
 _QUERIES_A_LANGUAGE = 60
 # More would keep a newcomer waiting for over two minutes on slow cores, two of which read 27 passages a second.
 _PASSAGES = 1_000
+_SERVED = "served.json"
 
 
 def find_released() -> Path | None:
@@ -90,13 +93,15 @@ class ReleasedDemo(DemoDirectory):
         clock = Clock(total_minutes=_MINUTES, steps=3)
         self._claim()
         clock.step(1, "fetch: translated texts from the package registry")
-        indexed = (self.snapshot / "manifest.json").is_file()
+        indexed = self._is_indexed()
         if not indexed:
             compile_meanwhile(self.student)
         served, data = self._fetch()
         if not indexed:
             clock.step(2, f"index: the {served} passages")
-            build_index(self.student, self._write_passages(data), self.snapshot)
+            passages = self._write_passages(data)
+            write_json(self.workdir / _SERVED, {"set": served})
+            build_index(self.student, passages, self.snapshot)
         report = Report(self.workdir / "report.json")
         if port is not None and not {"BM25", "student"} <= report.content.get(served, {}).keys():
             clock.step(3, "evaluate: held-out queries in every language, while it serves")
@@ -137,18 +142,23 @@ class ReleasedDemo(DemoDirectory):
             shutil.rmtree(one, ignore_errors=True)
         (self.workdir / "report.json").unlink(missing_ok=True)
         # Before the copy: a student without the mark is somebody else's.
-        partial_mark = mark.with_suffix(".partial")
-        partial_mark.write_text(json.dumps({"fingerprint": fingerprint}) + "\n")
-        partial_mark.replace(mark)
+        write_json(mark, {"fingerprint": fingerprint})
         copy = self.workdir / "student.partial"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self.released, copy)
         copy.rename(self.student)
 
     def _fetch(self) -> tuple[str, Path]:
-        """Fetch the set that is served: Debian where there is one."""
-        data = self.fetch_debian() or self.fetch_homeassistant()
+        """Fetch the set that is served: the one that is indexed, else Debian where there is one."""
+        mark = self.workdir / _SERVED
+        if self._is_indexed() and mark.is_file():
+            data = self.fetched(json.loads(mark.read_text())["set"])
+        else:
+            data = self.fetch_debian() or self.fetch_homeassistant()
         return data.name, data
+
+    def _is_indexed(self) -> bool:
+        return (self.snapshot / "manifest.json").is_file()
 
     def _write_passages(self, data: Path) -> Path:
         """Write the passages that are indexed, in the order of the data set."""

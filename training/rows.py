@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
@@ -26,22 +26,30 @@ class Row:
     passage: str
 
 
-def read_parallel(data: Iterable[Path], languages: Sequence[str], longest: int) -> dict[str, list[Row]]:
+def read_parallel(
+    data: Iterable[Path], languages: Sequence[str], longest: int, say: Callable[[str], None] = lambda line: None
+) -> dict[str, list[Row]]:
     """Read the parallel pairs of some data sets, by set and language.
 
     Pairs with more than `longest` characters of English are left out: cut, the two sides would not say the same.
-    Raises: InputError where there are none at all.
+    Languages that a set does not hold are passed over, with a line to `say`. Raises: InputError where there are no
+    pairs at all.
     """
     rows: dict[str, list[Row]] = {}
     for root in data:
+        missing: list[str] = []
         for lang in languages:
             path = root / "pairs" / f"{lang}.tsv.gz"
-            if path.is_file():
-                rows.setdefault(f"{root.name}/{lang}", []).extend(
-                    Row(pair.translation, pair.english, pair.english)
-                    for pair in read_pairs(path)
-                    if len(pair.english) <= longest
-                )
+            if not path.is_file():
+                missing.append(lang)
+                continue
+            rows.setdefault(f"{root.name}/{lang}", []).extend(
+                Row(pair.translation, pair.english, pair.english)
+                for pair in read_pairs(path)
+                if len(pair.english) <= longest
+            )
+        if missing:
+            say(f"{root} holds nothing in {', '.join(missing)}: passed over (`drdecr data fetch` has --languages)")
     if not any(rows.values()):
         raise InputError(f"no parallel pairs in {', '.join(languages)}; fetch these languages")
     return rows

@@ -1,7 +1,7 @@
 """Carry out a recipe: a run directory with everything that it produced.
 
 run/
-├── recipe.json          the recipe as it was validated; a run directory belongs to one recipe
+├── recipe.json          the recipe as it was validated; a run directory belongs to it (training/run_directory.py)
 ├── models/              the unpacked English encoder, the teacher, the untrained base
 ├── stages/1-NAME/       plan, loss history, TensorBoard files, validation.json, the student after this stage
 ├── scores/              teachers' scores of candidate lists, for other runs too
@@ -11,17 +11,17 @@ run/
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from drdecr.encoder.torch_runtime import TorchEncoder
-from drdecr.errors import InputError, ModelError, UsageError
+from drdecr.errors import InputError, ModelError
 from training.allocator import keep_freed_memory
+from training.feasible import require_feasible, rows_of
 from training.fit import StageRun, first_alone, is_first_process
 from training.literal_stage import run_literal
 from training.models import Models, Say, asks_recipes_teacher
@@ -29,14 +29,13 @@ from training.precision import in_bfloat16
 from training.ranking import RankingInputs, run_ranking
 from training.recipe import AnyStage, LiteralStage, RankingStage, Recipe
 from training.rows import Row, choose, leave_out_held_out, read_labelled, read_parallel, read_parallel_files
+from training.run_directory import claim, forbid_others_run, stage_folder
 from training.run_report import FILE as REPORT_FILE
 from training.run_report import SCORES_FILE, heat_maps, keep_scores, write_report
 from training.stage import run_stage
 from training.stage_rows import StageInputs
 from training.switching import switched_rows
 from training.validation import hold_back, score_validation, without
-
-RECIPE_FILE = "recipe.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +55,18 @@ def run_recipe(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = la
     must not hold a run yet. Raises: UsageError otherwise, or where `out` belongs to another recipe.
     """
     keep_freed_memory()
-    # The processes of a parallel training share the directory: the first one claims it.
-    first_alone(lambda: claim(recipe, out, resume=resume))
+    # The processes of a parallel training share the directory: the first one judges and claims it.
+    first_alone(lambda: forbid_others_run(recipe, out, resume=resume))
     if recipe.threads is not None:
         torch.set_num_threads(recipe.threads)
-    rows = _read_rows(recipe)
+    rows = _read_rows(recipe, say)
+    require_feasible(recipe, out, rows.parallel, rows.labelled, rows.dictionaries)
+    texts = _texts_to_switch(recipe, rows)
+    first_alone(lambda: claim(recipe, out, resume=resume))
     models = Models(recipe, out / "models", rows.parallel, say)
     # Whatever is missing shows before the first step.
     products = {"": models.student(recipe.student)}
-    rows = _with_switched(recipe, rows, products[""], say)
+    rows = _with_switched(recipe, rows, texts, products[""], say)
     recipes_teacher = models.teacher(recipe.teacher) if asks_recipes_teacher(recipe) else None
     stages = {stage.name for stage in recipe.stages}
     for stage in recipe.stages:
@@ -134,16 +136,14 @@ def _train(run: StageRun, stage: AnyStage, rows: Rows, models: Models, teacher: 
     assert teacher is not None
     if isinstance(stage, LiteralStage):
         return run_literal(run, rows.parallel, teacher)
-    pairs = {} if stage.rows == "dictionaries" else rows.parallel
-    if stage.rows != "text":
-        pairs = {**pairs, **rows.dictionaries}
+    parallel, labelled = rows_of(stage, rows.parallel, rows.labelled, rows.dictionaries)
     return run_stage(
         stage,
         StageInputs(
             student=run.student,
             teacher=TorchEncoder.load(teacher),
-            parallel=choose(pairs, stage.sources, stage.longest),
-            labelled={} if stage.rows == "dictionaries" else choose(rows.labelled, stage.sources),
+            parallel=parallel,
+            labelled=labelled,
             seed=run.seed,
             dropout=run.dropout,
             bfloat16=run.bfloat16,
@@ -154,8 +154,8 @@ def _train(run: StageRun, stage: AnyStage, rows: Rows, models: Models, teacher: 
     )
 
 
-def _read_rows(recipe: Recipe) -> Rows:
-    parallel = read_parallel(recipe.data, recipe.languages, recipe.longest_pair) if recipe.data else {}
+def _read_rows(recipe: Recipe, say: Say) -> Rows:
+    parallel = read_parallel(recipe.data, recipe.languages, recipe.longest_pair, say) if recipe.data else {}
     files, dictionaries = (
         leave_out_held_out(read_parallel_files(paths, recipe.longest_pair), recipe.data)
         for paths in (recipe.parallel, recipe.dictionaries)
@@ -169,37 +169,23 @@ def _read_rows(recipe: Recipe) -> Rows:
     return Rows(parallel, labelled, without(dictionaries, held), validation)
 
 
-def _with_switched(recipe: Recipe, rows: Rows, student: Path, say: Say) -> Rows:
-    """Add the rows that `switched` asks for. Raises: InputError where no file of parallel text is meant by it."""
+def _texts_to_switch(recipe: Recipe, rows: Rows) -> list[str]:
+    """Return the English texts that `switched` asks for. Raises: InputError where it means no file of `parallel`."""
     wanted = recipe.switched
     if wanted is None:
-        return rows
+        return []
     files = {source: some for source, some in rows.parallel.items() if source in map(str, recipe.parallel)}
     chosen = choose(files, wanted.texts)
     if not chosen:
         raise InputError(f"switched.texts: no file of `parallel` fits {', '.join(wanted.texts)}")
-    english = list(dict.fromkeys(row.english for some in chosen.values() for row in some))
+    return list(dict.fromkeys(row.english for some in chosen.values() for row in some))
+
+
+def _with_switched(recipe: Recipe, rows: Rows, english: Sequence[str], student: Path, say: Say) -> Rows:
+    """Add the rows that `switched` asks for."""
+    wanted = recipe.switched
+    if wanted is None:
+        return rows
     say("switching words")
     switched = switched_rows(english, rows.dictionaries, wanted.rows, student / "tokenizer.json", recipe.seed)
     return replace(rows, parallel={**rows.parallel, **switched})
-
-
-def stage_folder(out: Path, recipe: Recipe, index: int) -> Path:
-    """Return the folder of a stage, counted from 0."""
-    return out / "stages" / f"{index + 1}-{recipe.stages[index].name}"
-
-
-def claim(recipe: Recipe, out: Path, *, resume: bool) -> None:
-    """Make `out` the run directory of a recipe. Raises: UsageError."""
-    file = out / RECIPE_FILE
-    text = recipe.model_dump_json(indent=2)
-    if file.is_file():
-        if not resume:
-            raise UsageError(f"{out} holds a run already; continue it with --resume, or name another --out")
-        if json.loads(file.read_text()) != json.loads(text):
-            raise UsageError(f"{out} belongs to a run with other settings (see {file}); name another directory")
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    partial.rename(file)

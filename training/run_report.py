@@ -19,6 +19,7 @@ from training.candidates.collator import TextInputs
 from training.checkpoints import write_json
 from training.evaluation.measures import Scores
 from training.rows import Row
+from training.teacher import reading
 
 FILE = "report.html"
 SCORES_FILE = "validation.json"
@@ -124,7 +125,7 @@ def heat_maps(student: TorchEncoder, teacher: Encoder, rows: Sequence[Row]) -> l
     for row in rows[:EXAMPLES]:
         spans = student.encode([row.query], "query").spans
         foreign = _compared(student, row.query, teacher.spec.dim)
-        english = teacher.encode([row.english], "passage")
+        english = teacher.encode([row.english], reading(teacher, "query"))
         if foreign is None or len(foreign) != len(spans) or not len(foreign) or not len(english.vectors):
             continue
         sides = [torch.from_numpy(one).unsqueeze(0) for one in (foreign, english.vectors)]

@@ -22,7 +22,7 @@ from training.recipe import Stage
 from training.rows import draw
 from training.stage_cost import measure_stage
 from training.stage_rows import StageInputs, as_dataset, draw_rows, in_order, languages_of
-from training.teacher import LiveTeacher, TeacherTokens, TeacherVectors
+from training.teacher import LiveTeacher, TeacherTokens, TeacherVectors, readings
 from training.token_map import token_map
 
 # Rows whose English shows a teacher's principal directions.
@@ -85,5 +85,8 @@ def _token_map(inputs: StageInputs, model: MultiVectorEncoder, folder: Path) -> 
 
 
 def _compute(stage: Stage, inputs: StageInputs, numbers: Mapping[str, int], folder: Path) -> None:
-    with ProgressBar(f"{stage.name}: teacher", len(numbers), "texts") as bar, mixed(bfloat16=inputs.bfloat16):
+    with (
+        ProgressBar(f"{stage.name}: teacher", len(numbers) * readings(inputs.teacher), "texts") as bar,
+        mixed(bfloat16=inputs.bfloat16),
+    ):
         TeacherVectors.compute(inputs.teacher, list(numbers), folder / "teacher", progress=bar.advance)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -13,17 +13,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from drdecr.encoder.types import Encoder, Progress
+from drdecr.encoder.types import Encoder, Kind, Progress
 from training.checkpoints import write_json
 
 _TEXTS_AT_ONCE = 1024
 
 
+def reading(teacher: Encoder, kind: Kind) -> Kind:
+    """Return how a teacher reads the English of one side: as a passage where it reads both sides alike."""
+    return kind if teacher.spec.sides_apart else "passage"
+
+
 class TeacherTokens(Protocol):
     """Token vectors of numbered English texts, stored or computed when they are asked for."""
 
-    def padded(self, texts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the vectors of some texts, padded to the longest.
+    def padded(self, texts: Sequence[int], device: torch.device, kind: Kind = "passage") -> tuple[Tensor, Tensor]:
+        """Return the vectors of some texts as the teacher reads them on one side, padded to the longest.
 
         Shapes: (texts, tokens, dim) float32 and the mask of real tokens (texts, tokens) bool.
         """
@@ -37,8 +42,8 @@ class LiveTeacher:
         self.teacher = teacher
         self.texts = texts
 
-    def padded(self, texts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-        encoded = self.teacher.encode([self.texts[text] for text in texts], "passage")
+    def padded(self, texts: Sequence[int], device: torch.device, kind: Kind = "passage") -> tuple[Tensor, Tensor]:
+        encoded = self.teacher.encode([self.texts[text] for text in texts], reading(self.teacher, kind))
         # Half precision, as stored vectors have: the two kinds teach the same.
         found = TeacherVectors(encoded.vectors.astype(np.float16), encoded.offsets)
         return found.padded(range(len(texts)), device)
@@ -47,37 +52,38 @@ class LiveTeacher:
 class TeacherVectors:
     """Token vectors of English texts, as the teacher gives them; text i owns rows offsets[i]:offsets[i + 1].
 
+    `queries` has the same texts read as queries, where the teacher reads those in another way.
+
     Shapes: vectors (tokens, dim) float16, memory-mapped; offsets (texts + 1,) int64.
     """
 
-    def __init__(self, vectors: NDArray[np.float16], offsets: NDArray[np.int64]) -> None:
+    def __init__(
+        self, vectors: NDArray[np.float16], offsets: NDArray[np.int64], queries: TeacherVectors | None = None
+    ) -> None:
         self.vectors = vectors
         self.offsets = offsets
+        self.queries = queries
 
     @classmethod
     def compute(
         cls, teacher: Encoder, texts: Sequence[str], folder: Path, *, progress: Progress | None = None
     ) -> Self:
-        """Encode texts with the teacher, or open what an earlier call left in `folder` for the same ones."""
-        key = _key(teacher, texts)
-        done = folder / "done.json"
-        if not done.is_file() or json.loads(done.read_text()) != {"key": key}:
-            _write(teacher, texts, folder, progress)
-            write_json(done, {"key": key})
-        offsets = np.load(folder / "offsets.npy")
-        shape = (int(offsets[-1]), teacher.spec.dim)
-        vectors = (
-            np.memmap(folder / "vectors.f16", np.float16, "r", shape=shape)
-            if shape[0]
-            else np.zeros(shape, np.float16)
-        )
-        return cls(vectors, offsets)
+        """Encode texts with the teacher, or open what an earlier call left in `folder` for the same ones.
 
-    def padded(self, texts: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the vectors of some texts, padded to the longest.
+        A teacher that reads the two sides apart reads every text twice: `readings` says how often.
+        """
+        passages = _stored(teacher, texts, "passage", folder, progress)
+        if not teacher.spec.sides_apart:
+            return cls(*passages)
+        return cls(*passages, TeacherVectors(*_stored(teacher, texts, "query", folder / "queries", progress)))
+
+    def padded(self, texts: Sequence[int], device: torch.device, kind: Kind = "passage") -> tuple[Tensor, Tensor]:
+        """Return the vectors of some texts as the teacher reads them on one side, padded to the longest.
 
         Shapes: (texts, tokens, dim) float32 and the mask of real tokens (texts, tokens) bool.
         """
+        if kind == "query" and self.queries is not None:
+            return self.queries.padded(texts, device)
         lengths = [int(self.offsets[text + 1] - self.offsets[text]) for text in texts]
         vectors = np.zeros((len(texts), max([*lengths, 1]), self.vectors.shape[1]), np.float32)
         for row, (text, length) in enumerate(zip(texts, lengths, strict=True)):
@@ -93,14 +99,68 @@ def _key(teacher: Encoder, texts: Iterable[str]) -> str:
     return total.hexdigest()
 
 
-def _write(teacher: Encoder, texts: Sequence[str], folder: Path, progress: Progress | None) -> None:
+def readings(teacher: Encoder) -> int:
+    """Return how often `TeacherVectors.compute` has a teacher read each text."""
+    return 2 if teacher.spec.sides_apart else 1
+
+
+def _stored(
+    teacher: Encoder, texts: Sequence[str], kind: Kind, folder: Path, progress: Progress | None
+) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+    """Return vectors and offsets of texts that are read as one kind, computed where `folder` lacks them."""
+    key = {"key": _key(teacher, texts)}
+    if not _says(folder / "done.json", key):
+        _write(teacher, texts, kind, folder, key, progress)
+        write_json(folder / "done.json", key)
+    offsets = np.load(folder / "offsets.npy")
+    shape = (int(offsets[-1]), teacher.spec.dim)
+    vectors = (
+        np.memmap(folder / "vectors.f16", np.float16, "r", shape=shape) if shape[0] else np.zeros(shape, np.float16)
+    )
+    return vectors, offsets
+
+
+def _write(
+    teacher: Encoder,
+    texts: Sequence[str],
+    kind: Kind,
+    folder: Path,
+    key: Mapping[str, str],
+    progress: Progress | None,
+) -> None:
+    """Write the vectors of texts, a block after the other; whole blocks of a call that was cut off are kept."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "done.json").unlink(missing_ok=True)
-    lengths: list[NDArray[np.int64]] = []
-    with (folder / "vectors.f16").open("wb") as file:
-        for start in range(0, len(texts), _TEXTS_AT_ONCE):
-            part = teacher.encode(texts[start : start + _TEXTS_AT_ONCE], "passage", progress=progress)
-            part.vectors.astype(np.float16).tofile(file)
-            lengths.append(np.diff(part.offsets))
-    counts = np.concatenate(lengths) if lengths else np.zeros(0, np.int64)
+    width = np.dtype(np.float16).itemsize * teacher.spec.dim
+    counts = _kept(folder, key, width)
+    if progress is not None and len(counts):
+        progress(len(counts))
+    with (folder / "vectors.f16").open("ab") as vectors, (folder / "counts.i64").open("ab") as counted:
+        vectors.truncate(int(counts.sum()) * width)
+        counted.truncate(counts.nbytes)
+        write_json(folder / "begun.json", key)
+        for start in range(len(counts), len(texts), _TEXTS_AT_ONCE):
+            part = teacher.encode(texts[start : start + _TEXTS_AT_ONCE], kind, progress=progress)
+            part.vectors.astype(np.float16).tofile(vectors)
+            vectors.flush()
+            np.diff(part.offsets).tofile(counted)
+            counted.flush()
+    counts = np.fromfile(folder / "counts.i64", np.int64)
     np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def _kept(folder: Path, key: Mapping[str, str], width: int) -> NDArray[np.int64]:
+    """Return the numbers of tokens of the texts whose vectors a call for the same ones has left, whole blocks."""
+    counts = np.zeros(0, np.int64)
+    if _says(folder / "begun.json", key):
+        counts = np.fromfile(folder / "counts.i64", np.int64)
+        whole = len(counts) // _TEXTS_AT_ONCE * _TEXTS_AT_ONCE
+        held = (folder / "vectors.f16").stat().st_size // width
+        while whole and counts[:whole].sum() > held:
+            whole -= _TEXTS_AT_ONCE
+        counts = counts[:whole]
+    return counts
+
+
+def _says(file: Path, key: Mapping[str, str]) -> bool:
+    return file.is_file() and json.loads(file.read_text()) == key

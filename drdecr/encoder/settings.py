@@ -103,6 +103,8 @@ class StudentSettings(BaseModel):
             passage_length=self.passage_length,
             closeness=self.closeness,
             length_prior=self.length_prior,
+            sides_apart=(self.query_prefix, self.query_expansion, set(self.query_skip))
+            != (self.passage_prefix, self.passage_expansion, set(self.passage_skip)),
         )
 
 

@@ -26,6 +26,8 @@ class EncoderSpec:
     MaxSim over all of them + closeness x the best one's MaxSim + sentence_weight x n x the best one's dot.
     `length_prior` lies in the last dimension of the sentence vectors, and a query's vector is shorter where it has
     few tokens (`StudentSettings.sentence_ramp`).
+    `sides_apart` says that a text is read in one way as a query and in another as a passage: with a prefix, with
+    tokens added or left out.
     `fingerprint` is the SHA-256 (hex) of the student's weights, tokenizer and settings; the same for every
     runtime that serves the student.
     """
@@ -39,6 +41,7 @@ class EncoderSpec:
     passage_length: int
     closeness: float = 0.0
     length_prior: LengthPrior | None = None
+    sides_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

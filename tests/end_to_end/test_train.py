@@ -195,6 +195,56 @@ def test_bad_usage_ends_with_status_2_and_makes_no_run(
     assert not (tmp_path / "run").exists()
 
 
+def test_languages_that_the_data_lack_are_named_on_stderr(
+    recipe: Path, program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Nothing is left to train on, so that it ends here.
+    assert program("train", recipe, "--set", "languages=[xx, yy]", "--out", tmp_path / "run") == 1
+    assert not (tmp_path / "run").exists()
+    shown = capsys.readouterr()
+    assert f"{recipe.parent / 'data'} holds nothing in xx, yy: passed over" in shown.err
+    assert shown.out == ""
+
+
+def test_what_cannot_be_trained_shows_before_anything_is(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.run.run_stage", lambda *_: pytest.fail("trained"))
+    without_rows = load_recipe(recipe, ["stages.relevance-kd.sources=[other/*]"])
+    with pytest.raises(InputError, match="stage relevance-kd: no rows to learn from"):
+        run_recipe(without_rows, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_stage_that_has_not_begun_may_still_change(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(stage: Stage, inputs: StageInputs, folder: Path) -> Path:
+        if stage.name == "relevance-kd":
+            raise KeyboardInterrupt
+        return run_stage(stage, inputs, folder)
+
+    short = ["stages.token-kd.steps=2"]
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("training.run.run_stage", stopped)
+        run_recipe(load_recipe(recipe, short), tmp_path / "run")
+    first = tmp_path / "run" / "stages" / "1-token-kd" / "done.json"
+    before = first.stat().st_mtime_ns
+    for change in ("stages.token-kd.steps=3", "seed=1"):
+        with pytest.raises(UsageError, match="only stages that have not begun may change"):
+            run_recipe(load_recipe(recipe, [*short, change]), tmp_path / "run", resume=True)
+    changed = [*short, "stages.relevance-kd.steps=4"]
+    run_recipe(load_recipe(recipe, changed), tmp_path / "run", resume=True)
+    assert first.stat().st_mtime_ns == before
+    second = json.loads((tmp_path / "run" / "stages" / "2-relevance-kd" / "done.json").read_text())
+    assert second["steps"] == 4
+    stored = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    assert [stage["steps"] for stage in stored["stages"]] == [2, 4]
+    # Finished, it belongs to its recipe whole.
+    with pytest.raises(UsageError, match="belongs to a run with other settings"):
+        run_recipe(load_recipe(recipe, [*changed, "stages.relevance-kd.steps=5"]), tmp_path / "run", resume=True)
+
+
 def test_teacher_of_another_width_teaches_too(recipe: Path, tmp_path: Path) -> None:
     wider = make_two_stream_student(tmp_path / "teacher", dim=40)
     short = [f"stages.{name}.steps=3" for name in ("token-kd", "relevance-kd")]

@@ -33,7 +33,13 @@ def recipe(two_stream_student: Path, tmp_path_factory: pytest.TempPathFactory) -
                 **common,
                 "name": "both",
                 "steps": 10,
-                "objectives": {"token_query": 0.5, "relevance": 1.0, "labelled": 0.5, "temperature": 0.2},
+                "objectives": {
+                    "token_query": 0.5,
+                    "relevance": 1.0,
+                    "labelled": 0.5,
+                    "projection": 2.0,
+                    "temperature": 0.2,
+                },
             },
             {
                 **common,

@@ -44,13 +44,16 @@ def fetch(name: str, out: Path, languages: str | None, as_json: bool) -> None:
 
     homeassistant: interface texts of Home Assistant (Apache-2.0), by pip, in every language.
     debian: package descriptions and their translations, by apt-get, from this machine's own mirror; no root needed.
-    dictionaries: words and names with their English, a file a language, by apt-get and pip; not among them are Korean
-    and Thai words, only names.
+    dictionaries: words and names with their English, a file a language, by apt-get and pip; in Korean there are names
+    only.
     interfaces: menus, settings and messages of GNOME, KDE, LibreOffice and others with their English, a file a
     language, by apt-get.
 
     Training and evaluation share no text; meta.json in the directory says how it was split. Run the same command
     again to continue after an interruption; finished work is not repeated.
+
+    A shipped recipe names the languages that it reads; fetch them all (`released` also reads ar and th, which are no
+    defaults).
 
     Example: drdecr data fetch debian --out data/debian --languages ja,ko,ru,de,fr,es,pt,zh
     """

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from sentence_transformers.util import all_gather, all_gather_padded, all_gather_with_grad, get_rank
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
+from drdecr.encoder.types import Kind
 from drdecr.errors import ModelError
 from training.losses.labelled import labelled_cross_entropy
 from training.losses.maxsim import maxsim
+from training.losses.processes import count_of_all
 from training.losses.projection import neighbour_kd
 from training.losses.relevance_kd import relevance_kd
 from training.losses.token_kd import token_kd
 from training.recipe import ObjectiveWeights
 from training.teacher import TeacherTokens
 
-_OVER_THE_BATCH = ("relevance", "context_relevance", "sentence", "context_sentence", "labelled")
+_OVER_THE_BATCH = ("relevance", "context_relevance", "sentence", "context_sentence", "labelled", "projection")
+_GATHERED = ("token_embeddings", "context_embeddings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,12 @@ class Side:
     def mask(self) -> Tensor:
         return self.features["attention_mask"].bool()
 
-    def of_all_processes(self) -> Side:
-        """Return the same side of the batches of all processes that train together, with gradients."""
+    def of_all_processes(self, keys: Sequence[str]) -> Side:
+        """Return this side of the batches of all processes that train together: some features, with gradients."""
         if not distributed.is_initialized():
             return self
         features: dict[str, Tensor] = {}
-        for key in ("token_embeddings", "context_embeddings"):
+        for key in keys:
             if key in self.features:
                 features[key], mask = all_gather_padded(self.features[key], self.mask, with_grad=True)
                 features["attention_mask"] = mask
@@ -79,7 +82,9 @@ class Both:
 
     @cached_property
     def ranked(self) -> Tensor:
-        """What the student ranks by, less the length prior, over the number of query tokens."""
+        """What the student ranks by, over the number of query tokens, but for the length prior, the closeness and the
+        ramp: the sentence vector counts whole for a short query too.
+        """
         scores = self.scores("token_embeddings")
         return scores + self.sentence_weight * self.sentence_scores if self.sentence_weight > 0 else scores
 
@@ -120,6 +125,10 @@ class DistillationLoss(nn.Module):
         self.objectives = objectives
         self.sentence_weight = sentence_weight
         self.token_map = token_map
+        # The student's modules after the first: its projection, and what scales it. They are no children of the loss,
+        # and taken here: several processes that train together put a wrapper in the student's place.
+        self._tail = [*model.children()][1:]
+        self._gathered = (*_GATHERED, "token_features") if objectives.projection > 0 else _GATHERED
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> dict[str, Tensor]:
         """Return the weighted terms by name; the trainer adds them up. Shape of labels: (batch, 2) int64."""
@@ -127,13 +136,13 @@ class DistillationLoss(nn.Module):
         encoded = self.model(queries, task="query"), self.model(passages, task="document")
         device = labels.device
         query, passage = (
-            Side(labels[:, side], features, *self.teacher.padded(labels[:, side].tolist(), device))
-            for side, features in enumerate(encoded)
+            Side(numbers, features, *self.teacher.padded(numbers.tolist(), device, kind))
+            for numbers, features, kind in zip(labels.T, encoded, get_args(Kind), strict=True)
         )
         # The model may run in 16 bits; what is compared at a temperature of 0.05 needs 32.
         with torch.autocast(device.type, enabled=False):
             own = Both(query, passage, self.sentence_weight)
-            everyones = Both(query, passage.of_all_processes(), self.sentence_weight)
+            everyones = Both(query, passage.of_all_processes(self._gathered), self.sentence_weight)
             return {
                 name: weight * getattr(self, f"_{name}")(everyones if name in _OVER_THE_BATCH else own)
                 for name, weight in self.objectives.weights.items()
@@ -211,14 +220,15 @@ class DistillationLoss(nn.Module):
 
     def _projection(self, both: Both) -> Tensor:
         tokens, candidates = (side["token_features"].detach()[side.mask] for side in (both.query, both.passage))
-        return neighbour_kd(
+        moved = neighbour_kd(
             tokens, self._project(tokens), candidates, self._project(candidates), self.objectives.temperature
         )
+        count = torch.tensor(float(len(tokens)), device=tokens.device)
+        return moved * count / count_of_all(count)
 
     def _project(self, features: Tensor) -> Tensor:
-        """Apply the student's modules after the first: its projection, and what scales it."""
         projected = {"token_embeddings": features}
-        for module in list(self.model.children())[1:]:
+        for module in self._tail:
             projected = module(projected)
         return projected["token_embeddings"]
 

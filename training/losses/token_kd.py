@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 
 from training.alignment import align_tokens, nearest_tokens, take_aligned
+from training.losses.processes import count_of_all
 from training.recipe import Alignment
 from training.transport import transport_tokens
 
@@ -64,13 +65,5 @@ def _over_plan(student: Tensor, student_mask: Tensor, teacher: Tensor, plan: Ten
 
 
 def _mean_over_all(distance: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean over counted tokens.
-
-    Where several processes train together, each divides by its share of all their tokens: the trainer averages what
-    they return, and the average is then the mean over the whole batch.
-    """
-    count = counted.sum()
-    if distributed.is_initialized():
-        distributed.all_reduce(count)
-        count = count / distributed.get_world_size()
+    count = count_of_all(counted.sum())
     return torch.where(counted, distance, 0.0).sum() / torch.where(count > 0, count, 1)

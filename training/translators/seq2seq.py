@@ -11,6 +11,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from drdecr.corpus import Query
 from drdecr.errors import ModelError
+from training.translators.language_codes import code_of, codes_of
 
 _LONGEST = 256
 _TEXTS_AT_ONCE = 16
@@ -19,8 +20,8 @@ _TEXTS_AT_ONCE = 16
 class Seq2SeqTranslator:
     """Translates by the model's own settings of generation, on a GPU where there is one.
 
-    Models of many languages (M2M100, NLLB, mBART) are told both: a language is found among their own codes by its
-    beginning, so that `es` is `spa_Latn` to none but `es_XX` to mBART; name the code where that fails.
+    Models of many languages (M2M100, NLLB, mBART) are told both languages, by their own codes: `es` is `es_XX` to
+    mBART and `spa_Latn` to NLLB. Where a language is not found so, give the model's code for it.
     """
 
     is_human = False
@@ -39,10 +40,9 @@ class Seq2SeqTranslator:
             ) from None
         self._model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self._settings: dict[str, Any] = {}
-        codes = [str(code) for code in getattr(self._tokenizer, "lang_code_to_id", None) or {}]
-        if codes:
-            self._tokenizer.src_lang = _code(codes, lang, model)
-            self._settings["forced_bos_token_id"] = self._tokenizer.lang_code_to_id[_code(codes, "en", model)]
+        if codes := codes_of(self._tokenizer):
+            self._tokenizer.src_lang = code_of(codes, lang, model)
+            self._settings["forced_bos_token_id"] = codes[code_of(codes, "en", model)]
 
     @torch.inference_mode()
     def translate(self, queries: Sequence[Query]) -> list[str]:
@@ -56,12 +56,3 @@ class Seq2SeqTranslator:
             written = self._model.generate(**inputs.to(self._model.device), **self._settings)
             found += [text.strip() for text in self._tokenizer.batch_decode(written, skip_special_tokens=True)]
         return found
-
-
-def _code(codes: Sequence[str], lang: str, model: str) -> str:
-    names = {"en": ("en", "eng"), "es": ("es", "spa"), "de": ("de", "deu"), "fr": ("fr", "fra"), "ru": ("ru", "rus")}
-    for name in (lang, *names.get(lang, ())):
-        for code in codes:
-            if code == name or code.split("_")[0] == name:
-                return code
-    raise ModelError(f"{model}: has no code for the language {lang!r}; it has {', '.join(sorted(codes)[:20])}, …")

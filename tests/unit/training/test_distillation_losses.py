@@ -240,6 +240,31 @@ def test_loss_returns_the_weighted_terms(student: MultiVectorEncoder, teacher: T
     )
 
 
+def test_queries_learn_from_the_teachers_reading_of_queries(
+    student: MultiVectorEncoder, teacher: TeacherVectors
+) -> None:
+    lengths = [2, 4, 3, 1, 1, 1]
+    read_as_queries = TeacherVectors(
+        unit(sum(lengths), CONTEXT_WIDTH, seed=6).numpy().astype(np.float16), np.cumsum([0, *lengths])
+    )
+    objectives = ObjectiveWeights(token_query=1.0, token_passage=1.0, relevance=1.0)
+
+    def terms_of(taught: TeacherVectors, labels: torch.Tensor) -> dict[str, float]:
+        with torch.no_grad():
+            terms = DistillationLoss(student, taught, objectives)(features_of(student), labels)
+        return {name: term.item() for name, term in terms.items()}
+
+    apart = terms_of(TeacherVectors(teacher.vectors, teacher.offsets, read_as_queries), LABELS)
+    # One teacher that has the queries' reading as texts 0 to 2 and the passages' as texts 3 to 5.
+    vectors = np.concatenate([read_as_queries.vectors[:9], teacher.vectors[9:]])
+    as_texts = TeacherVectors(vectors, np.cumsum([0, 2, 4, 3, 3, 2, 5]))
+    assert apart == pytest.approx(terms_of(as_texts, LABELS))
+    alike = terms_of(teacher, LABELS)
+    assert apart["token_passage"] == pytest.approx(alike["token_passage"])
+    assert apart["token_query"] != pytest.approx(alike["token_query"])
+    assert apart["relevance"] != pytest.approx(alike["relevance"])
+
+
 def test_objective_without_a_weight_is_not_computed(student: MultiVectorEncoder, teacher: TeacherVectors) -> None:
     loss = DistillationLoss(student, teacher, ObjectiveWeights(token_query=1.0, token_passage=0.0))
     assert list(loss(features_of(student), LABELS)) == ["token_query"]

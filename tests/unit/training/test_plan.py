@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from training.fit import StageRun
-from training.plan import FEWEST_STEPS, StageCost, planned_steps
+from drdecr.errors import UsageError
+from training.fit import StageRun, require_whole_parts
+from training.plan import FEWEST_STEPS, StageCost, planned_steps, require_steps
 from training.recipe import Stage
 
 
@@ -34,3 +35,20 @@ def test_stage_with_steps_is_not_measured(tmp_path: Path) -> None:
 
 def test_stage_has_a_few_steps_where_its_minutes_hold_none() -> None:
     assert StageCost(each=1.0, once=60.0).steps_within(30.0) == FEWEST_STEPS
+
+
+def test_several_processes_neither_time_a_step_nor_share_a_batch_unevenly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    timed = Stage(name="a", minutes=10, batch_size=6)
+    with pytest.raises(UsageError, match="stage a: 3 processes cannot time a step together; give `steps`"):
+        require_steps(timed, tmp_path)
+    require_steps(Stage(name="a", steps=10), tmp_path)
+    # What was planned by one process is known.
+    (tmp_path / "plan.json").write_text('{"steps": 9, "seconds_a_step": 1.0}')
+    require_steps(timed, tmp_path)
+    require_whole_parts(timed)
+    for size in (8, 3):
+        with pytest.raises(UsageError, match=f"stage a: batch_size {size} is not 3 processes x 1"):
+            require_whole_parts(Stage(name="a", steps=1, batch_size=size))

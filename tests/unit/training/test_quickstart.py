@@ -22,7 +22,7 @@ from training import demo_steps, quickstart
 from training.demo_steps import build_index, check_port, serve_forever
 from training.quickstart import Quickstart
 from training.recipe import Recipe
-from training.run import claim
+from training.run_directory import claim
 
 
 @pytest.fixture
@@ -214,6 +214,27 @@ def test_machine_without_debian_serves_the_other_set(
     assert job.run() == "homeassistant"
     assert f"without the debian set: {problem}" in capfd.readouterr().err
     assert list(json.loads((job.workdir / "report.json").read_text())["scores"]) == ["homeassistant"]
+
+
+def test_run_that_was_begun_without_debian_goes_on_without(
+    fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(recipe: Recipe, out: Path, **_: Any) -> Path:
+        claim(recipe, out, resume=True)
+        raise KeyboardInterrupt
+
+    def going_on(recipe: Recipe, out: Path, **others: Any) -> Path:
+        claim(recipe, out, resume=True)
+        return fakes.train(recipe, out, **others)
+
+    fakes.debian = FetchError("the mirror is away")
+    monkeypatch.setattr(quickstart, "run_recipe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Quickstart(tmp_path / "work", minutes=2).run()
+    fakes.debian = None
+    monkeypatch.setattr(quickstart, "run_recipe", going_on)
+    assert Quickstart(tmp_path / "work", minutes=2).run() == "homeassistant"
+    assert [Path(path).name for path in json.loads(recipe_data(fakes.recipes[0]))] == ["homeassistant"]
 
 
 def test_index_that_fails_stops_the_job(fakes: Fakes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,18 @@ def test_models_may_be_paths_stages_or_names_on_the_hub(
     # The owner is a directory here: this is a path with a slip in it.
     with pytest.raises(UsageError, match="student: models/absent is no model directory"):
         load_recipe(write(content | {"student": "models/absent"}))
+
+
+def test_head_of_the_released_recipe_fetches_all_that_it_reads() -> None:
+    text = (RECIPES / "released.yaml").read_text(encoding="utf-8")
+    head = text[: text.index("name: released")]
+    shipped = yaml.safe_load(text)
+    languages = re.search(r"languages=(\S+)", head)
+    names = re.search(r"for name in ([a-z ]+); do", head)
+    assert languages and languages[1].split(",") == shipped["languages"]
+    files = shipped["data"] + shipped["parallel"] + shipped["dictionaries"]
+    read = {file.split("/")[1] for file in files if file.startswith("data/")}
+    assert names and set(names[1].split()) == read
 
 
 def test_unknown_recipe_names_the_shipped_ones() -> None:

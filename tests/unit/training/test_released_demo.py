@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -198,6 +199,32 @@ def test_machine_without_debian_serves_the_other_set(
     monkeypatch.setattr(demo_steps, "fetch_debian", away)
     assert ReleasedDemo(tmp_path / "work", tiny_student).run() == "homeassistant"
     assert "without the debian set: the mirror is away" in capfd.readouterr().err
+
+
+def test_set_that_can_be_had_later_does_not_lend_its_name_to_the_one_indexed(
+    tiny_student: Path, fetched: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    with monkeypatch.context() as without_apt:
+        without_apt.setattr(demo_steps.shutil, "which", lambda _: None)
+        assert ReleasedDemo(work, tiny_student).run() == "homeassistant"
+    indexed = (work / "snapshot" / "manifest.json").stat().st_mtime_ns
+    assert ReleasedDemo(work, tiny_student).run() == "homeassistant"
+    assert (work / "snapshot" / "manifest.json").stat().st_mtime_ns == indexed
+    assert list(json.loads((work / "report.json").read_text())["scores"]) == ["homeassistant"]
+    assert fetched == ["homeassistant"]
+
+
+def test_set_that_is_indexed_is_served_where_it_can_no_longer_be_fetched(
+    tiny_student: Path, fetched: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    assert ReleasedDemo(work, tiny_student).run() == "debian"
+    monkeypatch.setattr(demo_steps.shutil, "which", lambda _: None)
+    assert ReleasedDemo(work, tiny_student).run() == "debian"
+    shutil.rmtree(work / "data")
+    with pytest.raises(FetchError, match="was begun with the debian set; name another --workdir"):
+        ReleasedDemo(work, tiny_student).run()
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

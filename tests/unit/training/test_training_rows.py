@@ -47,6 +47,18 @@ def test_languages_that_no_set_has_are_an_error(data: Path) -> None:
         read_parallel([data], ["xx", "yy"], LONGEST)
 
 
+def test_languages_that_a_set_lacks_are_said_set_by_set(data: Path, tmp_path: Path) -> None:
+    other = make_data_set(tmp_path / "other", ("de",))
+    said: list[str] = []
+    read_parallel([data, other], ["de", "xx", "ru"], LONGEST, said.append)
+    assert [line.partition(":")[0] for line in said] == [
+        f"{data} holds nothing in xx",
+        f"{other} holds nothing in xx, ru",
+    ]
+    read_parallel([data], ["de", "ru"], LONGEST, said.append)
+    assert len(said) == 2
+
+
 def test_labelled_rows_join_a_query_with_its_english_and_its_passage(data: Path) -> None:
     rows = read_labelled([data], ["tr"], LONGEST)["fabricated/tr"]
     assert len(rows) == 36

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fabricated_encoder import make_translator
+from fabricated_encoder import make_many_language_translator, make_translator
+from transformers import AutoTokenizer, M2M100ForConditionalGeneration
 
 from drdecr.corpus import Query
 from drdecr.errors import InputError, ModelError, ResourceError, UsageError
+from training.translators.language_codes import code_of
 from training.translators.translator import open_translator
 
 SPANISH = [Query("1", "¿Dónde está la biblioteca?"), Query("2", "editor\tde  imágenes\nlibre"), Query("3", "")]
@@ -77,6 +80,39 @@ def test_neural_model_translates_in_batches(tmp_path: Path) -> None:
     assert translator.translate(queries[:3]) == found[:3]
     with pytest.raises(ModelError, match="cannot be loaded as a translation model"):
         open_translator(f"model:{tmp_path}", "es")
+
+
+@pytest.mark.parametrize(
+    ("lang", "code"),
+    [("es", "spa_Latn"), ("ja", "jpn_Jpan"), ("zh", "zho_Hans"), ("ar", "arb_Arab"), ("yue_Hant",) * 2],
+)
+def test_model_of_many_languages_is_told_both(
+    lang: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_many_language_translator(tmp_path / "nllb")
+    tokenizer = AutoTokenizer.from_pretrained(made)
+    seen: list[dict[str, Any]] = []
+    generate = M2M100ForConditionalGeneration.generate
+
+    def looking(self: Any, **given: Any) -> Any:
+        seen.append(given)
+        return generate(self, **given)
+
+    monkeypatch.setattr(M2M100ForConditionalGeneration, "generate", looking)
+    found = open_translator(f"model:{made}", lang).translate([Query("1", "el perro ladra")])
+    assert len(found) == 1
+    assert seen[0]["input_ids"][0, 0] == tokenizer.convert_tokens_to_ids(code)
+    assert seen[0]["forced_bos_token_id"] == tokenizer.convert_tokens_to_ids("eng_Latn")
+    with pytest.raises(ModelError, match=r"nllb: has no code for the language 'xx'; it has ace_Arab, ace_Latn"):
+        open_translator(f"model:{made}", "xx")
+
+
+@pytest.mark.parametrize(
+    ("codes", "lang", "code"),
+    [(["en_XX", "es_XX"], "es", "es_XX"), (["en", "es"], "es", "es"), (["zh_CN", "en_XX"], "zh", "zh_CN")],
+)
+def test_codes_of_other_models_are_found_too(codes: list[str], lang: str, code: str) -> None:
+    assert code_of(codes, lang, "model") == code
 
 
 @pytest.mark.parametrize("spec", ["human:", "apertium", "deepl:es", ""])
