@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,18 +78,41 @@ class SkippedLines:
 def read_passages(path: str | Path, *, skipped: SkippedLines | None = None) -> Iterator[Passage]:
     """Read passages from JSONL (`id`, `text`, optional `title` and `metadata`) or DPR's TSV (`id text title`).
 
+    Under DPR's header the quotes of fields are taken off (`unquoted`).
     Raises: InputError at an unreadable line, an empty text or a second passage with the same id.
     """
     seen: set[str] = set()
+    quoted = False
+
+    def is_header(line: str) -> bool:
+        nonlocal quoted
+        quoted = is_dpr_header(line)
+        return line.split("\t")[:2] == ["id", "text"]
 
     def parse(line: str, *, tsv: bool) -> Passage:
-        passage = _passage_from_tsv(line) if tsv else passage_from_json(line)
+        passage = _passage_from_tsv(line, quoted=quoted) if tsv else passage_from_json(line)
         if passage.id in seen:
             raise InputError(f"passage id {passage.id!r} appears a second time; ids must be unique")
         seen.add(passage.id)
         return passage
 
-    return _parse_lines(path, parse, skipped, tsv_header=("id", "text"))
+    return _parse_lines(path, parse, skipped, is_header=is_header)
+
+
+def is_dpr_header(line: str) -> bool:
+    """Tell whether this first line of a TSV is that of DPR's collection, which is written as a quoted CSV."""
+    return line == "id\ttext\ttitle"
+
+
+def unquoted(field: str) -> str:
+    """Take off the quotes that a CSV writer put around a field, and halve those that it doubled within.
+
+    A field with a quote within that is not doubled was not written so, and stays as it is.
+    """
+    if len(field) < 2 or not field[0] == field[-1] == '"':
+        return field
+    inner = field[1:-1]
+    return field if '"' in inner.replace('""', "") else inner.replace('""', '"')
 
 
 def passage_from_json(line: str) -> Passage:
@@ -167,7 +191,7 @@ def read_pairs(
 def read_qrels(path: str | Path) -> Qrels:
     """Read TREC judgments: `query 0 passage grade`. Raises: InputError."""
     qrels: Qrels = {}
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         fields = line.split()
         if not fields:
             continue
@@ -183,7 +207,7 @@ def read_qrels(path: str | Path) -> Qrels:
 def read_run(path: str | Path) -> dict[str, dict[str, float]]:
     """Read a TREC run, `query Q0 passage rank score tag`, as query -> passage -> score. Raises: InputError."""
     run: dict[str, dict[str, float]] = {}
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         fields = line.split()
         if not fields:
             continue
@@ -201,18 +225,18 @@ def _parse_lines(
     parse: Callable[..., _T],
     skipped: SkippedLines | None,
     *,
-    tsv_header: tuple[str, ...] | None = None,
+    is_header: Callable[[str], bool] = lambda _: False,
     always_tsv: bool = False,
 ) -> Iterator[_T]:
     tsv = always_tsv
     first = True
-    for number, line in _lines(path, skipped):
+    for number, line in read_lines(path, skipped):
         if not line.strip():
             continue
         if first and not always_tsv:
             tsv = not line.lstrip().startswith("{") and "\t" in line
             first = False
-            if tsv and tsv_header and tuple(line.split("\t")[: len(tsv_header)]) == tsv_header:
+            if tsv and is_header(line):
                 continue
         try:
             yield parse(line, tsv=tsv)
@@ -223,8 +247,12 @@ def _parse_lines(
             skipped.add(error)
 
 
-def _lines(path: str | Path, skipped: SkippedLines | None = None) -> Iterator[tuple[int, str]]:
-    """Yield (1-based number, text without line end) of a plain or gzip file in UTF-8."""
+def read_lines(path: str | Path, skipped: SkippedLines | None = None) -> Iterator[tuple[int, str]]:
+    """Yield (1-based number, text without line end) of a plain or gzip file in UTF-8.
+
+    Raises: InputError that names the line, for one that is not UTF-8 or longer than MAX_LINE_BYTES, and where a gzip
+    file is broken, which no `skipped` passes over.
+    """
     with open_bytes(path) as file:
         number = 0
         try:
@@ -239,7 +267,7 @@ def _lines(path: str | Path, skipped: SkippedLines | None = None) -> Iterator[tu
                     while not raw.endswith(b"\n") and (raw := file.readline(MAX_LINE_BYTES)):
                         pass
                     skipped.add(error)
-        except (EOFError, gzip.BadGzipFile) as problem:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
             raise InputError(
                 f"the gzip file is broken ({problem}); fetch it again", path=path, line=number + 1
             ) from None
@@ -278,6 +306,9 @@ def _json_object(line: str) -> dict[str, object]:
         record = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as problem:
         raise InputError(f"not JSON ({problem})") from None
+    except ValueError:
+        # Python reads no integer of more than some thousand digits.
+        raise InputError("holds an integer that is too long to be read; write it as a string") from None
     if not isinstance(record, dict):
         raise InputError("expected a JSON object")
     return record
@@ -334,8 +365,10 @@ def _check_metadata_scalar(value: object, place: str) -> None:
         raise InputError(f"`{place}` holds a list or an object within a list; only strings, numbers and booleans can")
 
 
-def _passage_from_tsv(line: str) -> Passage:
+def _passage_from_tsv(line: str, *, quoted: bool) -> Passage:
     fields = line.split("\t")
+    if quoted:
+        fields = list(map(unquoted, fields))
     if len(fields) not in (2, 3):
         raise InputError(f"expected 2 or 3 tab-separated fields (id, text, title), found {len(fields)}")
     if not fields[1].strip():

@@ -9,8 +9,9 @@ from typing import Protocol
 
 import click
 
+from drdecr.corpus import read_lines
 from drdecr.encoder.windows import MAX_WINDOWS
-from drdecr.errors import InputError, UsageError
+from drdecr.errors import UsageError
 from drdecr.index.codec import BITS
 from indexer.change import ChangeReport, add, add_vectors, delete, rollback
 from indexer.compact import compact
@@ -78,7 +79,7 @@ def add_command(
 @click.command(name="delete")
 @click.argument("snapshot", type=AnyPath)
 @click.option("--ids", help="Ids, separated by commas.")
-@click.option("--ids-file", type=FilePath, help="A file of ids, one a line.")
+@click.option("--ids-file", type=FilePath, help="A file of ids, one a line; gzip allowed.")
 @click.option("--missing-ok", is_flag=True, help="Pass over ids that are not there.")
 @keep_option
 @json_option
@@ -226,13 +227,4 @@ def print_losses(report: Losses) -> None:
 
 
 def _read_ids(path: Path) -> list[str]:
-    ids = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                each = line.decode("utf-8").strip()
-            except UnicodeDecodeError:
-                raise InputError("not UTF-8; save the file as UTF-8", path=path, line=number) from None
-            if each:
-                ids.append(each)
-    return ids
+    return [each for _, line in read_lines(path) if (each := line.strip())]

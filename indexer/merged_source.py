@@ -69,6 +69,15 @@ class MergedSource:
         """How many passages are written with the vectors that they have."""
         return sum(int((places[:, 0] != _NEW).sum()) for places in self._places)
 
+    def deleted_count(self) -> int:
+        """Count the passages of `base` that the changes delete."""
+        positions = (
+            (segment, segment.store.positions(ids).values())
+            for ids in self._changes.deletes()
+            for segment in self._segments
+        )
+        return sum(segment.holds(at) for segment, found in positions for at in found)
+
     def store_passages(self, writer: PassageWriter, advance: Advance) -> None:
         for batch in self._changes.puts():
             self._put(writer, batch)

@@ -5,6 +5,7 @@ Exact means exact over what the snapshot stores: what its codec lost is not coun
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from drdecr.encoder.types import Encoded
 from drdecr.errors import UsageError
 from drdecr.index.backend import EXACT, Hit, SearchParams
 from drdecr.index.snapshot import Snapshot
+from drdecr.index.tuning import Tuning
 
 PASSAGE_QUERY_TOKENS = 32
 # Scores of one passage differ by the order of additions, no more.
@@ -68,6 +70,12 @@ class RecallMeter:
         other._own = self._own[numbers]
         other._least = [self._least[number] for number in numbers]
         other._wanted = [self._wanted[number] for number in numbers]
+        return other
+
+    def tuned(self, tuning: Tuning) -> RecallMeter:
+        """Return a meter that searches as the snapshot would with another tuned setting."""
+        other = copy.copy(self)
+        other._snapshot = self._snapshot.tuned(tuning)
         return other
 
     def __len__(self) -> int:

@@ -96,7 +96,7 @@ def build_next(directory: DataDirectory, task: Task, encoder: Encoder, progress:
         shutil.rmtree(snapshot, ignore_errors=True)
         if full:
             build_from_source(source, snapshot, record.bits, progress)
-            deleted = 0
+            deleted = source.deleted_count()
         else:
             assert base is not None
             share_files(directory.version_path(task.index, base), snapshot)

@@ -2,7 +2,8 @@
 
 Recall rises with nprobe and with candidates, so the settings that just reach it form a staircase: as nprobe grows,
 fewer candidates do. The search walks down this staircase with a bisection at each step instead of measuring the whole
-grid, and takes the cheapest step. Half of the queries choose; the other half says what the choice is worth.
+grid, and takes the cheapest step. Half of the queries choose; the other half says what the choice is worth. Each
+setting is measured as a tuned one, so each segment gets the share of the candidates that it will have when it serves.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class UnreachableRecallError(DrDecrError):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A setting and what it reached."""
+    """A setting and what it reached. `candidates` are those of a segment as large as the snapshot."""
 
     nprobe: int
     candidates: int
@@ -56,29 +57,37 @@ def tune(
 ) -> TuneReport:
     """Choose a setting for recall `wanted` at k; nothing is written.
 
-    Raises: UsageError for too few queries, UnreachableRecallError.
+    Raises: UsageError for too few queries or a snapshot without passages, UnreachableRecallError.
     """
+    if not len(snapshot):
+        raise UsageError(f"{snapshot.path} holds no passages, so there is nothing to tune")
     if len(meter) < MIN_QUERIES:
         raise UsageError(
             f"tuning needs at least {MIN_QUERIES} queries with tokens, found {len(meter)}; "
             "take real ones from your log, or see `drdecr index info --recall` for an estimate without queries"
         )
     choosing, judging = _halves(meter)
-    steps = _staircase(snapshot, choosing, k, wanted, advance)
-    best = min(steps, key=lambda step: step.cpu_ms)
-    after = judging.measure(SearchParams(best.nprobe, best.candidates))
     tuning = Tuning(
         version=snapshot.version,
         passages=len(snapshot),
         k=k,
-        nprobe=best.nprobe,
-        candidates=best.candidates,
+        nprobe=1,
+        candidates=k,
         wanted_recall=wanted,
-        recall=after.recall,
+        recall=0.0,
         queries=len(judging),
-        cpu_ms=after.cpu_ms,
+        cpu_ms=0.0,
     )
+    steps = _staircase(snapshot, choosing, tuning, advance)
+    best = min(steps, key=lambda step: step.cpu_ms)
+    tuning = _set_to(tuning, best.nprobe, best.candidates)
+    after = judging.tuned(tuning).measure(SearchParams())
+    tuning = tuning.model_copy(update={"recall": after.recall, "cpu_ms": after.cpu_ms})
     return TuneReport(steps, judging.measure(SearchParams()), after, round(meter.exact_ms, 3), tuning)
+
+
+def _set_to(tuning: Tuning, nprobe: int, candidates: int) -> Tuning:
+    return tuning.model_copy(update={"nprobe": nprobe, "candidates": candidates})
 
 
 def _halves(meter: RecallMeter) -> tuple[RecallMeter, RecallMeter]:
@@ -89,9 +98,8 @@ def _halves(meter: RecallMeter) -> tuple[RecallMeter, RecallMeter]:
     return meter.part(order[::2]), meter.part(order[1::2])
 
 
-def _staircase(
-    snapshot: Snapshot, meter: RecallMeter, k: int, wanted: float, advance: Callable[[int], None]
-) -> list[Step]:
+def _staircase(snapshot: Snapshot, meter: RecallMeter, tuning: Tuning, advance: Callable[[int], None]) -> list[Step]:
+    k, wanted = tuning.k, tuning.wanted_recall
     lists = max(quantizer.lists for quantizer in snapshot.manifest.quantizers)
     nprobes = _ladder(_NPROBES, 1, lists)
     candidates = _ladder(_CANDIDATES, k, max(len(snapshot), k))
@@ -100,7 +108,7 @@ def _staircase(
     def at(nprobe: int, place: int) -> Step:
         setting = nprobe, candidates[place]
         if setting not in measured:
-            reached = meter.measure(SearchParams(*setting))
+            reached = meter.tuned(_set_to(tuning, *setting)).measure(SearchParams())
             measured[setting] = Step(*setting, reached.recall, reached.cpu_ms)
             advance(1)
         return measured[setting]

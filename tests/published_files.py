@@ -17,7 +17,7 @@ def write_published_files(root: Path, lists: int = 40) -> Path:
     place = root / "xor-tydi"
     for folder in ("nq", "xor", "parallel"):
         (place / folder).mkdir(parents=True)
-    passages = [f"{at}\ta {name} for the desktop\t{name}" for at, name in enumerate(NAMES, start=1)]
+    passages = [dpr_line(str(at), f'a {name} for "the" desktop', name) for at, name in enumerate(NAMES, start=1)]
     _write(place / "psgs_w100.tsv", ["id\ttext\ttitle", *passages])
     chance = random.Random(0)
     triples = []
@@ -35,6 +35,16 @@ def write_published_files(root: Path, lists: int = 40) -> Path:
         pairs = [f"{name}\t{translate(name, 'ja' if lang == 'ja' else 'ru')}" for name in NAMES]
         _write(place / "parallel" / f"{lang}.tsv", [*pairs, "one field only"])
     return place
+
+
+def dpr_line(number: str, text: str, title: str) -> str:
+    """Write a passage as psgs_w100.tsv does: the text in quotes, the title too where it holds some."""
+    return "\t".join([number, _quoted(text), _quoted(title) if '"' in title else title])
+
+
+def _quoted(field: str) -> str:
+    doubled = field.replace('"', '""')
+    return f'"{doubled}"'
 
 
 def _write(path: Path, lines: list[str]) -> None:

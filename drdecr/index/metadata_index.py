@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from drdecr.corpus import Metadata
 from drdecr.errors import SnapshotCorruptError
+from drdecr.index.entry_sorter import Entry, EntrySorter
 from drdecr.index.filters import MAX_TEXT_CHARS, Bounds
 
 SCHEMA = """
@@ -31,7 +33,6 @@ CREATE TABLE metadata_values (
 CREATE TABLE metadata_passages (
     key INTEGER, chunk INTEGER, positions BLOB NOT NULL, PRIMARY KEY (key, chunk)
 );
-CREATE TEMP TABLE metadata_entries (key INTEGER, value, position INTEGER);
 """
 _CHUNK = 4096
 _MAX_VARIABLES = 900
@@ -65,36 +66,39 @@ def values_of(metadata: Metadata, prefix: str = "") -> Iterator[tuple[str, Scala
 
 
 class MetadataIndexWriter:
-    """Collects metadata in a temporary table of a connection that holds SCHEMA, and sorts it at the end."""
+    """Collects metadata for a connection that holds SCHEMA, and writes them in order at the end.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    What does not fit in memory waits in a nameless file of `directory` (`EntrySorter`), until `close`.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, directory: Path) -> None:
         self._connection = connection
+        self._sorter = EntrySorter(directory)
         self._keys: dict[tuple[str, Kind], int] = {}
 
     def add(self, passages: Iterable[tuple[int, Metadata]]) -> None:
         """Take the metadata of passages by their positions."""
-        self._connection.executemany(
-            "INSERT INTO metadata_entries VALUES (?, ?, ?)",
-            (entry for position, metadata in passages for entry in self._entries(position, metadata)),
-        )
+        self._sorter.add(entry for position, metadata in passages for entry in self._entries(position, metadata))
 
     def finish(self) -> None:
-        """Write the index. SQLite sorts in temporary files, so that memory does not grow with the collection."""
-        entries = self._connection.execute("SELECT * FROM metadata_entries ORDER BY key, value, position")
+        """Write the index; memory does not grow with the collection."""
         names = {key: name for name, key in self._keys.items()}
-        for key, entries_of_key in groupby(entries, itemgetter(0)):
+        for key, entries_of_key in groupby(self._sorter.merged(), itemgetter(0)):
             field, kind = names[key]
             size = self._write_key(key, entries_of_key)
             self._connection.execute("INSERT INTO metadata_keys VALUES (?, ?, ?, ?)", (key, field, int(kind), size))
-        self._connection.execute("DROP TABLE metadata_entries")
 
-    def _entries(self, position: int, metadata: Metadata) -> set[tuple[int, Scalar, int]]:
+    def close(self) -> None:
+        """Let go of what was collected, written or not."""
+        self._sorter.close()
+
+    def _entries(self, position: int, metadata: Metadata) -> set[Entry]:
         return {
             (self._keys.setdefault((field, Kind.of(value)), len(self._keys)), _stored(value), position)
             for field, value in values_of(metadata)
         }
 
-    def _write_key(self, key: int, entries: Iterator[tuple[int, Scalar, int]]) -> int:
+    def _write_key(self, key: int, entries: Iterator[Entry]) -> int:
         chunk, chunks, size = np.empty(_CHUNK, "<u4"), 0, 0
         values: list[tuple[int, Scalar, int, int]] = []
         for value, group in groupby(entries, itemgetter(1)):

@@ -39,7 +39,7 @@ class PassageWriter:
         # No journal: the file is worthless until its snapshot is published, and a journal doubles the writing.
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA + "BEGIN;")
-        self._metadata = MetadataIndexWriter(self._connection)
+        self._metadata = MetadataIndexWriter(self._connection, path.parent)
         self.count = 0
 
     def add(self, passages: Iterable[Passage]) -> None:
@@ -75,7 +75,7 @@ class PassageWriter:
         if kind is None:
             self.close()
         else:
-            self._connection.close()
+            self._release()
 
     def close(self) -> None:
         """Finish the file."""
@@ -84,7 +84,11 @@ class PassageWriter:
                 self._metadata.finish()
                 self._connection.execute("COMMIT")
         finally:
-            self._connection.close()
+            self._release()
+
+    def _release(self) -> None:
+        self._metadata.close()
+        self._connection.close()
 
 
 class PassageStore:

@@ -176,11 +176,19 @@ class Segment:
         count = min(count, len(self.window_offsets) - 1)
         if allowed is not None and self._windows is not None:
             allowed = np.repeat(allowed, np.diff(self._windows))
-        params = faiss.SearchParametersIVF(nprobe=min(nprobe, self.record.sentence_lists))
-        if allowed is not None:
-            params.sel = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        nprobe = min(nprobe, self.record.sentence_lists)
+        if allowed is None:
+            params = faiss.SearchParametersIVF(nprobe=nprobe)
+        else:
+            # FAISS reads the bits through bare pointers, which older versions do not keep alive: both names do.
+            bits = np.packbits(allowed, bitorder="little")
+            selector = faiss.IDSelectorBitmap(bits)
+            params = faiss.SearchParametersIVF(sel=selector, nprobe=nprobe)
         _, found = self._sentence_index.search(sentence[None, :], count, params=params)
         nearest: NDArray[np.int64] = found[0][found[0] >= 0]
+        if allowed is not None:
+            # Who may see what does not hang on a library's selector alone.
+            nearest = nearest[allowed[nearest]]
         return nearest if self._windows is None else np.searchsorted(self._windows, nearest, side="right") - 1
 
     def _check(self, directory: Path, lists: NDArray[np.int64]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from drdecr.index.manifest import FileRecord, Manifest, read_manifest, record_fi
 from drdecr.index.quantizer import Quantizer
 from drdecr.index.score import QueryLanes, query_lanes, relevance
 from drdecr.index.segment import Segment
-from drdecr.index.tuning import read_tuning
+from drdecr.index.tuning import Tuning, read_tuning
 
 _DEFAULT = SearchParams()
 _Number = TypeVar("_Number", np.int64, np.float64)
@@ -123,6 +124,12 @@ class Snapshot:
         """Close the passage files; the memory maps go with the object."""
         for segment in self._segments:
             segment.close()
+
+    def tuned(self, tuning: Tuning | None) -> Snapshot:
+        """Return this snapshot with another tuned setting, or none; both have the same files, closed by either."""
+        other = copy.copy(self)
+        other.tuning = tuning
+        return other
 
     def require(self, spec: EncoderSpec) -> None:
         """Check that a student may search this snapshot. Raises: ModelMismatchError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,7 +43,7 @@ class VectorFile:
             raise InputError("no such file", path=path) from None
         except KeyError as missing:
             raise InputError(f"the array {missing} is missing", path=path) from None
-        except (ValueError, EOFError, OSError, zipfile.BadZipFile) as problem:
+        except (ValueError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as problem:
             raise InputError(f"cannot be read as token vectors ({problem})", path=path) from None
 
     @property
@@ -66,7 +67,7 @@ class VectorFile:
                 readers = {name: stack.enter_context(_ArrayReader(archive, name)) for name in self._streamed}
                 for start in range(0, len(self._ids), texts):
                     yield self._take(readers, start, min(start + texts, len(self._ids)))
-        except (EOFError, OSError, zipfile.BadZipFile) as problem:
+        except (EOFError, OSError, zipfile.BadZipFile, zlib.error) as problem:
             raise InputError(f"cannot be read as token vectors ({problem})", path=self._path) from None
 
     def _take(self, readers: dict[str, _ArrayReader], start: int, stop: int) -> Windowed:

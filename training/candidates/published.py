@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from drdecr.corpus import passage_from_json
+from drdecr.corpus import is_dpr_header, passage_from_json, read_lines, unquoted
 from drdecr.errors import InputError
 from training.candidates.lines import LineStore
 from training.candidates.lists import CandidateLists, Candidates
@@ -74,6 +74,7 @@ class _IdLists:
         self._asked, self._listed, self._scores = _read_ids(lists.file, ways, rows, seed, queries, passages)
         self._queries, self._query_lines = _place(lists.queries, queries)
         self._passages, self._passage_lines = _place(lists.passages, passages)
+        self._quoted = is_dpr_header(self._passages[0])
         self._english: LineStore | None = None
         if lists.english is not None:
             self._english, self._english_lines = _place(lists.english, queries)
@@ -105,6 +106,8 @@ class _IdLists:
                 raise InputError(str(problem), path=self._passages.path, line=line + 1) from None
             return f"{passage.title}{self._title}{passage.text}" if passage.title else passage.text
         _, body, *title = self._passages.fields(line, 2)
+        if self._quoted:
+            body, title = unquoted(body), [unquoted(each) for each in title]
         return f"{title[0]}{self._title}{body}" if title and title[0] else body
 
 
@@ -114,27 +117,24 @@ def _read_ids(
     """Read lists of ids, giving each new id the next number of `queries` or `passages`."""
     asked, listed, scores = array("i"), array("i"), array("f")
     chance = random.Random(seed)
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if len(asked) == rows:
-                break
-            if not line.strip():
-                continue
-            query, found = _parse(line, path, number)
-            if len(found) < ways:
-                raise InputError(
-                    f"a list of {len(found)} passages, the stage wants {ways}; lower `ways`", path=path, line=number
-                )
-            chosen = [found[0], *(found[1:] if len(found) == ways else chance.sample(found[1:], ways - 1))]
-            if len({score is None for _, score in chosen}) > 1 or (
-                len(asked) and (chosen[0][1] is None) != (not scores)
-            ):
-                raise InputError("some passages have scores and some have none", path=path, line=number)
-            asked.append(queries.setdefault(query, len(queries)))
-            for passage, score in chosen:
-                listed.append(passages.setdefault(passage, len(passages)))
-                if score is not None:
-                    scores.append(score)
+    for number, line in read_lines(path):
+        if len(asked) == rows:
+            break
+        if not line.strip():
+            continue
+        query, found = _parse(line, path, number)
+        if len(found) < ways:
+            raise InputError(
+                f"a list of {len(found)} passages, the stage wants {ways}; lower `ways`", path=path, line=number
+            )
+        chosen = [found[0], *(found[1:] if len(found) == ways else chance.sample(found[1:], ways - 1))]
+        if len({score is None for _, score in chosen}) > 1 or (len(asked) and (chosen[0][1] is None) != (not scores)):
+            raise InputError("some passages have scores and some have none", path=path, line=number)
+        asked.append(queries.setdefault(query, len(queries)))
+        for passage, score in chosen:
+            listed.append(passages.setdefault(passage, len(passages)))
+            if score is not None:
+                scores.append(score)
     if not asked:
         raise InputError("holds no lists", path=path)
     return (
@@ -148,7 +148,7 @@ def _parse(line: str, path: Path, number: int) -> tuple[str, list[tuple[str, flo
     try:
         query, *found = json.loads(line)
         return str(query), [_candidate(one) for one in found]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         raise InputError(
             "expected a JSON list of ids, [query, passage, …] or [query, [passage, score], …]", path=path, line=number
         ) from None
@@ -165,13 +165,17 @@ def _candidate(one: Any) -> tuple[str, float | None]:
 
 def _place(path: Path, wanted: dict[str, int]) -> tuple[LineStore, NDArray[np.int64]]:
     store = LineStore(path)
-    return store, store.find(wanted, _identifier)
+    return store, store.find(wanted, _quoted_identifier if is_dpr_header(store[0]) else _identifier)
+
+
+def _quoted_identifier(line: str) -> str:
+    return unquoted(_identifier(line))
 
 
 def _identifier(line: str) -> str:
     if line.startswith("{"):
         try:
             return str(json.loads(line)["id"])
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, RecursionError):
             return ""
     return line.partition("\t")[0]

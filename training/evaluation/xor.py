@@ -206,5 +206,5 @@ def _text(path: str | Path) -> str:
 def _parse(text: str, path: str | Path, line: int | None) -> Any:
     try:
         return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:
         raise InputError(f"not JSON ({problem})", path=path, line=line) from None

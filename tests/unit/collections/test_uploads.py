@@ -68,6 +68,15 @@ def test_bad_lines_are_named_and_the_good_ones_staged(directory: DataDirectory):
     assert "not UTF-8" in staged.errors[2].message
 
 
+def test_integer_that_python_will_not_read_is_a_bad_line(directory: DataDirectory):
+    for number, parse in enumerate((parse_put, parse_delete), start=1):
+        with UploadWriter(directory, "docs", parse) as writer:
+            writer.feed(b'{"id": "x", "text": "t", "metadata": {"n": ' + b"9" * 5000 + b"}}\n" + line("b"))
+            staged = writer.finish()
+        assert (staged.number, staged.staged, staged.rejected) == (number, 1, 1)
+        assert staged.errors[0].line == 1 and "integer that is too long" in staged.errors[0].message
+
+
 def test_overlong_line_is_not_kept_in_memory(directory: DataDirectory):
     with UploadWriter(directory, "docs", parse_put) as writer:
         for _ in range(3 * MAX_LINE_BYTES // 2**20):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,34 @@ def test_files_that_are_no_archives_are_refused(tmp_path: Path) -> None:
     for name in ("text.npz", "single.npy", "absent.npz"):
         with pytest.raises(InputError, match=name):
             VectorFile(tmp_path / name)
+
+
+@pytest.mark.parametrize("damaged", ["vectors", "ids"])
+def test_compressed_archive_damaged_in_its_middle_is_named(tmp_path: Path, damaged: str) -> None:
+    texts = encoded([20] * 400, 16)
+    path = tmp_path / "v.npz"
+    ids = np.array([np.random.default_rng(i).bytes(250).hex() for i in range(400)])
+    np.savez_compressed(path, vectors=texts.vectors, offsets=texts.offsets, ids=ids)
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{damaged}.npy")
+    whole = path.read_bytes()
+    begin = whole.index(member.filename.encode(), member.header_offset) + len(member.filename) + 20
+    packed = whole[begin : begin + member.compress_size]
+    path.write_bytes(whole[:begin] + unreadable(packed) + whole[begin + len(packed) :])
+    with pytest.raises(InputError, match=r"v\.npz: cannot be read as token vectors \(Error -3"):
+        list(VectorFile(path).read(10))
+
+
+def unreadable(packed: bytes) -> bytes:
+    """Damage deflated bytes in their middle, where zlib finds it before any checksum does."""
+    for at in range(len(packed) // 2, len(packed)):
+        damaged = packed[:at] + bytes([packed[at] ^ 255]) + packed[at + 1 :]
+        try:
+            zlib.decompress(damaged, -15)
+        except zlib.error as problem:
+            if "Error -3" in str(problem):
+                return damaged
+    raise AssertionError
 
 
 def test_damaged_archive_is_named(tmp_path: Path) -> None:

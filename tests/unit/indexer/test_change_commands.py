@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 import types
@@ -65,6 +66,8 @@ def test_ids_come_from_a_file(snapshot: Path) -> None:
     printed = CliRunner().invoke(cli, ["index", "delete", "snap", "--ids-file", "ids.txt", "--missing-ok"])
     assert "2 passages deleted" in printed.output
     assert "1 ids were not there: x,y" in printed.output
+    Path("ids.txt").write_bytes(gzip.compress(b"p0\n"))
+    assert "1 passages deleted" in run("delete", "snap", "--ids-file", "ids.txt").output
     Path("ids.txt").write_bytes(b"p3\np\xe9\n")
     with pytest.raises(InputError, match=r"ids\.txt:2: not UTF-8"):
         run("delete", "snap", "--ids-file", "ids.txt")

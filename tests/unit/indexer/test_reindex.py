@@ -137,6 +137,23 @@ def test_full_build_of_the_same_student_encodes_nothing_again(directory: DataDir
         assert len(snapshot.segments) == 1 and snapshot.manifest.deleted == 0
 
 
+@pytest.mark.parametrize("other_student", [False, True])
+def test_full_build_counts_what_it_deletes(
+    directory: DataDirectory, encoder: WordEncoder, other_student: bool
+) -> None:
+    stage(directory, TEXTS)
+    run(directory, encoder, "one")
+    stage_deletion(directory, "p1", "p2")
+    stage(directory, {"late": "comes later"})
+    assert run(directory, encoder, "two").deleted == 2
+    # In two segments; p2 is gone already, p4 comes back, p6 is replaced.
+    stage_deletion(directory, "p2", "p3", "p4", "late", "nobody")
+    stage(directory, {"p4": "again", "p6": "another"})
+    record = run(directory, WordEncoder(24, 8, "others") if other_student else encoder, "three", "full")
+    assert (record.mode, record.deleted) == ("full", 2)
+    assert set(stored(directory)) == set(TEXTS) - {"p1", "p2", "p3"}
+
+
 def test_other_student_encodes_everything_whatever_was_asked_for(directory: DataDirectory, encoder: WordEncoder):
     stage(directory, TEXTS)
     run(directory, encoder, "one")

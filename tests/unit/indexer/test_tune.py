@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,13 @@ from drdecr.cli import cli
 from drdecr.encoder.types import Encoded
 from drdecr.errors import SnapshotError, UsageError
 from drdecr.index import SearchParams, Snapshot
+from drdecr.index import snapshot as snapshot_module
+from drdecr.index.candidates import Knobs, decide_knobs
+from drdecr.index.part import SnapshotPart, merge
 from drdecr.index.tuning import TUNING, read_tuning, write_tuning
 from indexer import tune as tuning_module
 from indexer.recall import RecallMeter
-from indexer.tune import UnreachableRecallError, tune
+from indexer.tune import TuneReport, UnreachableRecallError, tune
 
 PASSAGES = 900
 
@@ -104,6 +109,69 @@ def test_staircase_is_the_one_that_the_whole_grid_shows(home: Path, monkeypatch:
             fewer = [count for count in (10, *tuning_module._CANDIDATES) if 10 <= count < step.candidates]
             for candidates in fewer[-1:]:
                 assert choosing.measure(SearchParams(step.nprobe, candidates)).recall < 0.95
+
+
+@pytest.fixture
+def parted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A snapshot of three segments, so large that each gets other candidates, the last so small that it is exact."""
+    monkeypatch.chdir(tmp_path)
+    first = 0
+    for seed, (passages, command) in enumerate([(12_000, "build"), (1_500, "add"), (200, "add")]):
+        ids = np.array([f"p{first + i}" for i in range(passages)])
+        save_vectors(tmp_path / "passages.npz", topical(passages, 2, seed), ids=ids)
+        target = ("snap",) if command == "add" else ("--out", "snap")
+        run("index", command, "--vectors", "passages.npz", *target)
+        first += passages
+    save_vectors(tmp_path / "queries.npz", topical(40, 4, 7))
+    return tmp_path / "snap"
+
+
+def searches_of(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> list[Knobs]:
+    """Return the knobs of every search of a segment in some work, in turn."""
+    found: list[Knobs] = []
+
+    def noted(*arguments: Any) -> Knobs:
+        found.append(decide_knobs(*arguments))
+        return found[-1]
+
+    monkeypatch.setattr(snapshot_module, "decide_knobs", noted)
+    work()
+    return found
+
+
+def test_search_that_was_measured_is_the_one_that_serves(parted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Snapshot.open(parted) as snapshot:
+        assert len(snapshot.segments) == 3
+        queries = topical(40, 4, 7)
+        meter = RecallMeter(snapshot, queries, 10)
+        reports: list[TuneReport] = []
+        measured = searches_of(monkeypatch, lambda: reports.append(tune(snapshot, meter, 10, 0.9)))
+    write_tuning(parted, reports[0].tuning)
+    with Snapshot.open(parted) as snapshot:
+        served = searches_of(monkeypatch, lambda: snapshot.search(queries.select(0, 1), 10))
+    assert len(set(served)) == 3
+    asked = [tuple(measured[at : at + 3]) for at in range(0, len(measured), 3)]
+    # The chosen setting was measured on each choosing query, and again on each judging one.
+    assert asked.count(tuple(served)) >= 40
+
+
+def test_parts_of_a_snapshot_search_by_the_setting_that_was_measured(parted: Path) -> None:
+    tuned("--recall", "0.9")
+    queries = topical(40, 4, 7)
+    with Snapshot.open(parted) as snapshot:
+        whole = snapshot.search(queries, 10)
+        assert whole != snapshot.tuned(None).search(queries, 10)
+        parts = [SnapshotPart(parted, snapshot.manifest, own, verify=False) for own in ([0], [1, 2])]
+        assert merge([part.search(queries, 10, SearchParams(), None) for part in parts], 40, 10) == whole
+        for part in parts:
+            part.close()
+
+
+def test_snapshot_without_passages_is_not_tuned(home: Path) -> None:
+    (home / "ids").write_text("\n".join(f"p{at}" for at in range(PASSAGES)))
+    run("index", "delete", "snap", "--ids-file", "ids")
+    with pytest.raises(UsageError, match="holds no passages, so there is nothing to tune"):
+        tuned()
 
 
 def test_every_query_is_in_one_half(home: Path) -> None:

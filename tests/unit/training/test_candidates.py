@@ -12,6 +12,7 @@ import pytest
 from fabricated_encoder import make_cross_encoder
 from fabricated_vectors import WordEncoder
 from numpy.typing import NDArray
+from published_files import dpr_line
 
 from drdecr.errors import InputError, ModelError
 from training.candidates.lines import LineStore
@@ -71,6 +72,36 @@ def test_longer_lists_keep_the_first_passage_and_draw_the_others_by_seed(files: 
 def test_unusable_list_is_named(files: Path, lines: list[object], ways: int, named: str) -> None:
     with pytest.raises(InputError, match=named):
         open_lists(of_ids(files, lines), ways, 10, seed=0)
+
+
+def test_lists_of_ids_may_be_zipped(files: Path) -> None:
+    lists = of_ids(files, [[7, 1, 2], [8, 3, 1]])
+    (files / "lists.json").write_bytes(gzip.compress(b"\xef\xbb\xbf" + (files / "lists.json").read_bytes()))
+    assert open_lists(lists, 2, 2, seed=0)[1].passages == ("C: three", "A: one")
+
+
+def test_list_that_cannot_be_read_is_named(files: Path) -> None:
+    lists = of_ids(files, [[7, 1, 2]])
+    for content, named in (
+        (b"[7, 1, 2]\n[8, 3, \xff]\n", r"lists\.json:2: not UTF-8"),
+        (b"[7, 1, 2]\n[8, 3, " + b"9" * 5000 + b"]\n", r"lists\.json:2: expected a JSON list"),
+        (b"[7, 1, 2]\n" + b"[" * 100_000, r"lists\.json:2: expected a JSON list"),
+        (b"[7, [1, 1" + b"0" * 400 + b"], [2, 0]]\n", r"lists\.json:1: expected a JSON list"),
+        (gzip.compress(b"[7, 1, 2]\n")[:-9], r"lists\.json:\d: the gzip file is broken"),
+    ):
+        (files / "lists.json").write_bytes(content)
+        with pytest.raises(InputError, match=named):
+            open_lists(lists, 2, 10, seed=0)
+
+
+def test_quotes_of_dprs_collection_are_taken_off(files: Path) -> None:
+    passages = [dpr_line("1", 'the "one"', '"A"'), dpr_line('"2"', "two", ""), '3\t"He" and "she"\tC']
+    (files / "passages.tsv").write_text("\n".join(["id\ttext\ttitle", *passages, ""]), encoding="utf-8")
+    found = open_lists(of_ids(files, [[7, 1, 2, 3]], title=" | "), 3, 1, seed=0)[0]
+    assert found.passages == ('"A" | the "one"', "two", 'C | "He" and "she"')
+    # Another file's quotes are its own.
+    (files / "passages.tsv").write_text("\n".join([*passages, ""]), encoding="utf-8")
+    assert open_lists(of_ids(files, [[7, 1, 3]]), 2, 1, seed=0)[0].passages[0].endswith('"the ""one"""')
 
 
 def test_lists_of_texts_belong_line_by_line_to_their_english(tmp_path: Path) -> None:

@@ -125,7 +125,9 @@ def test_files_of_the_task_are_read(tmp_path: Path) -> None:
     assert read_xor_predictions(predictions) == {"1": ["one", "two"]}
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": "1"}', '{"id": 1, "lang": "ja", "answers": []}', "3"])
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"id": "1"}', f"[{'9' * 5000}]", '{"id": 1, "lang": "ja", "answers": []}', "3"]
+)
 def test_bad_question_is_named_by_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "gold.jsonl"
     path.write_text(f'{{"id": "0", "lang": "ja", "answers": []}}\n{line}\n')
