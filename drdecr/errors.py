@@ -18,6 +18,7 @@ DrDecrError
 ├── JobCancelledError     a job that is not to be gone on with
 ├── FetchError            data or weights that could not be downloaded or failed their checksum
 └── ResourceError         the machine is in the way: full disk, port in use, missing program or package
+    └── RecordCorruptError    a small file of the data directory that is damaged, or not to be read
 
 A message says what is wrong, where, and what to do about it; the command line prints it as one line.
 """
@@ -119,6 +120,10 @@ class FetchError(DrDecrError):
 
 class ResourceError(DrDecrError):
     """Something the machine lacks: disk space, a free port, a program, a package."""
+
+
+class RecordCorruptError(ResourceError):
+    """A small file of the data directory that is not what was written, or that this user may not read."""
 
 
 def is_full_disk(problem: OSError) -> bool:

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
@@ -30,15 +30,19 @@ from service.problems import MEDIA_TYPE, Problem, ProblemBody, from_http_excepti
 from service.readiness import Readiness
 from service.routes import aliases, collections, health, indexes, jobs, pages, search, snapshots, uploads, vectors
 from service.schemas import BatchQuery
+from service.scopes import require_for_route
 from service.searching import warm_up
 from service.settings import Settings
 from service.state import Service
+from service.threads import run_apart
 from service.tracing import Tracing, make_tracing
 from service.work import WorkQueue
 
 log = structlog.get_logger("service.app")
 
 _REF = "#/components/schemas/{model}"
+_STOP_S = 1.0
+"""How long a stopping service waits for what loads, and then for what is worked on, before it leaves them behind."""
 
 
 def create_server(
@@ -64,13 +68,15 @@ def create_server(
 
     async def load_in_background() -> None:
         try:
-            engine = await asyncio.to_thread(load, settings, readiness)
+            engine = await run_apart(load, settings, readiness)
             # Once the way that requests go, so that the first one pays for no thread and no import.
             warm_ups = [queue.run(Deadline(60_000), warm_up, engine) for _ in range(settings.workers)]
             await asyncio.gather(*warm_ups)
             if service.data is not None:
                 engine = await service.data.opened(engine)
                 readiness.update("data", service.data.summary(engine), ok=True)
+            if stopping.is_set() or readiness.draining:
+                return
             service.start(engine)
         except Exception as error:
             for check in readiness.checks:
@@ -97,8 +103,13 @@ def create_server(
         loading = asyncio.create_task(load_in_background())
         yield
         stopping.set()
-        await loading
-        await asyncio.to_thread(queue.close)
+        # What loads only reads, and nothing answers from it any more.
+        await asyncio.wait({loading}, timeout=_STOP_S)
+        if loading.cancel():
+            await asyncio.wait({loading})
+        else:
+            loading.result()
+        await asyncio.to_thread(queue.close, _STOP_S)
         await asyncio.to_thread(tracing.close)
         if data is not None:
             await asyncio.to_thread(data.close)
@@ -106,7 +117,7 @@ def create_server(
     app = FastAPI(title="DR.DECR", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     for routes in (search, vectors, indexes, collections, aliases, uploads, jobs, snapshots, health, pages):
-        app.include_router(routes.router)
+        app.include_router(routes.router, dependencies=[Depends(require_for_route)])
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(RequestValidationError, _validation_problem)
     app.add_middleware(

@@ -20,8 +20,12 @@ def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     if not wanted or ctx.resilient_parsing:
         return
     key, stored = new_key()
-    click.echo(f"key (give it to the client; it is stored nowhere):\n  {key}")
+    click.echo(f"key of scope {stored.scope} (give it to the client; it is stored nowhere):\n  {key}")
     click.echo(f"hash (give it to the service):\n  DRDECR_API_KEY_HASHES={stored}")
+    click.echo(
+        "It may only search and read. `drdecr keys create --file keys --scope admin` makes one that may also build"
+        " and switch indexes; each line of that file is a hash."
+    )
     ctx.exit()
 
 
@@ -46,7 +50,6 @@ def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 )
 @click.option(
     "--keys",
-    "api_keys_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File of the API keys that `drdecr keys` makes; requests must then bear one.",
 )
@@ -60,7 +63,7 @@ def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     is_eager=True,
     expose_value=False,
     callback=_print_new_key,
-    help="Print a new API key and its hash, and exit.",
+    help="Print a new API key that may search, and its hash, and exit; `drdecr keys create` makes others.",
 )
 def serve(
     student: Path | None,
@@ -70,7 +73,7 @@ def serve(
     host: str | None,
     port: int | None,
     threads: int | None,
-    api_keys_file: Path | None,
+    keys: Path | None,
     ray: str | None,
     shards: int | None,
     replicas: int | None,
@@ -88,7 +91,7 @@ def serve(
         host=host,
         port=port,
         threads=threads,
-        api_keys_file=api_keys_file,
+        keys=keys,
         ray=ray,
         shards=shards,
         replicas=replicas,

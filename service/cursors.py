@@ -1,7 +1,7 @@
 """Pages of one ranking: opaque cursors, pinned to the version of the index that they were made from.
 
-A cursor holds where its page ended: the score and position of the last hit. The next page is everything that ranks
-after that hit, so no passage comes twice, even where a deeper search finds a better one late.
+A cursor names the passages of the pages so far, and the next page is the best of the others: what a deeper search
+finds late comes late, and nothing comes twice.
 """
 
 from __future__ import annotations
@@ -11,40 +11,76 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from drdecr.index.backend import Hit
 from service.engine import ServedIndex
 from service.problems import FieldError, Problem
 
-MAX_CURSOR_CHARS = 512
+MAX_CURSOR_CHARS = 8_192
+"""Holds a thousand positions among 2**35."""
 MAX_VERSIONS = 4
 """Kept of one name; an index that changes every second must not fill the memory with what it was."""
 
 
+def _pack(positions: Collection[int]) -> str:
+    """Write positions as the steps between them, ascending, each in as many bytes as it has 7 bits."""
+    packed, before = bytearray(), -1
+    for position in sorted(positions):
+        step, before = position - before - 1, position
+        while step > 127:
+            packed.append(step & 127 | 128)
+            step >>= 7
+        packed.append(step)
+    return _to_text(packed)
+
+
+def _unpack(packed: object) -> object:
+    """Read what `_pack` wrote. Raises: ValueError."""
+    if isinstance(packed, frozenset):
+        return packed
+    if not isinstance(packed, str):
+        raise ValueError("is no text")
+    positions, before, step, shift = set(), -1, 0, 0
+    for byte in _to_bytes(packed):
+        step |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            before += step + 1
+            positions.add(before)
+            step = shift = 0
+    if shift:
+        raise ValueError("ends within a position")
+    return frozenset(positions)
+
+
+Positions = Annotated[frozenset[int], BeforeValidator(_unpack), PlainSerializer(_pack)]
+
+
 class Cursor(BaseModel):
-    """What stands in an opaque cursor. `question` is a digest of all that decides the ranking."""
+    """What stands in an opaque cursor. `question` is a digest of all that decides the ranking.
+
+    `shown` are the positions of the passages of all pages so far.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     version: str = Field(max_length=128)
     question: str = Field(max_length=32)
-    seen: int = Field(ge=1, le=1_000_000)
-    score: float = Field(allow_inf_nan=False)
-    position: int = Field(ge=0, le=2**62)
+    shown: Positions = Field(min_length=1)
 
     def __str__(self) -> str:
-        return base64.urlsafe_b64encode(self.model_dump_json().encode()).decode("ascii").rstrip("=")
+        return _to_text(self.model_dump_json().encode())
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
         """Read a cursor that a search gave. Raises: Problem 422."""
         try:
-            content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            return cls.model_validate_json(content)
+            return cls.model_validate_json(_to_bytes(text))
         except (ValueError, ValidationError):
             raise _refusal("is not a cursor of this service") from None
 
@@ -54,8 +90,8 @@ class Cursor(BaseModel):
             raise _refusal("belongs to another query, filter or params; repeat the request that gave it")
 
     def rest(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Return the hits that rank after the page that this cursor ended."""
-        return [hit for hit in hits if (-hit.score, hit.position) > (-self.score, self.position)]
+        """Return the hits that no page has shown."""
+        return [hit for hit in hits if hit.position not in self.shown]
 
 
 def digest(*parts: object) -> str:
@@ -112,6 +148,15 @@ class PinnedIndexes:
             self._release_later(key)
         else:
             self._kept.pop(key, None)
+
+
+def _to_text(content: bytes | bytearray) -> str:
+    return base64.urlsafe_b64encode(content).decode("ascii").rstrip("=")
+
+
+def _to_bytes(text: str) -> bytes:
+    """Raises: ValueError."""
+    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
 
 
 def _refusal(message: str) -> Problem:

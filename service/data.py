@@ -17,9 +17,10 @@ import structlog
 from drdecr.collections.directory import DataDirectory
 from drdecr.collections.jobs import Jobs, State, jobs_url
 from drdecr.collections.records import Target
-from drdecr.errors import DrDecrError, ResourceError
+from drdecr.errors import DrDecrError, RecordCorruptError, ResourceError
 from service.engine import Absence, Engine, OpenVersion, ServedIndex, StagedEncoder
 from service.searching import warm_up
+from service.threads import run_apart
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -50,6 +51,7 @@ class ServedData:
         self._reserved = frozenset(source.name for source in settings.index)
         self._opened: weakref.WeakValueDictionary[Target, OpenVersion] = weakref.WeakValueDictionary()
         self._failures: dict[Target, _Failure] = {}
+        self._damaged: dict[str, str] = {}
         self._opening = threading.Lock()
         self._one_look = asyncio.Lock()
         self._jobs_url = jobs_url(settings.data, settings.jobs_url)
@@ -95,7 +97,7 @@ class ServedData:
 
     async def opened(self, engine: Engine) -> Engine:
         """Return the engine with everything that the directory names now; new versions are warm."""
-        return await asyncio.to_thread(self._look, engine)
+        return await run_apart(self._look, engine)
 
     async def follow(self, service: Service) -> None:
         """Serve what the directory names now. Requests in flight end on what they began with."""
@@ -121,19 +123,36 @@ class ServedData:
                     now=index.snapshot.version,
                 )
 
+    async def try_follow(self, service: Service) -> bool:
+        """Follow where what was changed stays changed: a failure is logged, and what is served goes on being served.
+
+        Return whether it is followed. The next look comes after `follow_s` seconds.
+        """
+        try:
+            await self.follow(service)
+        except Exception as error:
+            log.error("data directory not followed", error=str(error))
+            service.readiness.update("data", f"not followed: {error}", ok=True)
+            return False
+        return True
+
     async def prepare(self, target: Target, encoder: StagedEncoder) -> OpenVersion:
         """Open and warm a version up; it stays open while the caller holds it. Raises: DrDecrError."""
-        return await asyncio.to_thread(self._open, target, encoder)
+        return await run_apart(self._open, target, encoder)
 
     def summary(self, engine: Engine) -> str:
         """Say in a few words what of the directory is served."""
         served = sum(index.version is not None for index in engine.indexes.values())
         broken = [f"{name}: {absence.detail}" for name, absence in engine.absent.items() if absence.status == 503]
-        return "; ".join([f"{served} names served", *broken])
+        kept = [
+            f"{name} stays as it was: {damage}" for name, damage in self._damaged.items() if name in engine.indexes
+        ]
+        return "; ".join([f"{served} names served", *broken, *kept])
 
     def _look(self, engine: Engine) -> Engine:
         indexes = {name: index for name, index in engine.indexes.items() if index.version is None}
         absent: dict[str, Absence] = {}
+        damaged: dict[str, str] = {}
         for name, target in self.directory.names().items():
             if name in self._reserved:
                 continue
@@ -141,6 +160,13 @@ class ServedData:
                 absent[name] = Absence(404, "index_not_built", f"Index {name!r} has no version yet; start a build.")
                 continue
             current = engine.indexes.get(name)
+            if isinstance(target, RecordCorruptError):
+                damaged[name] = str(target)
+                if current is not None:
+                    indexes[name] = current
+                else:
+                    absent[name] = Absence(503, "index_unavailable", f"Index {name!r} cannot be served: {target}")
+                continue
             if current is not None and current.version is not None and current.version.target == target:
                 indexes[name] = current
                 continue
@@ -153,6 +179,10 @@ class ServedData:
                     absent[name] = Absence(503, "index_unavailable", f"Index {name!r} cannot be served: {error}")
             else:
                 indexes[name] = ServedIndex(name, version.snapshot, version=version)
+        for name, damage in damaged.items():
+            if self._damaged.get(name) != damage:
+                log.error("name not followed", index=name, error=damage)
+        self._damaged = damaged
         return Engine(engine.encoder, indexes, absent)
 
     def _open(self, target: Target, encoder: StagedEncoder, *, patient: bool = False) -> OpenVersion:

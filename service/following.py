@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import structlog
 
-from service.data import ServedData
 from service.engine import ServedIndex, describe
 from service.state import Service
+from service.threads import run_apart
 
 log = structlog.get_logger("service.following")
 
@@ -27,7 +27,7 @@ async def follow(service: Service, stopping: asyncio.Event) -> None:
     retry_at: dict[str, float] = {}
     while not stopping.is_set():
         if service.data is not None:
-            await _follow_data(service, service.data)
+            await service.data.try_follow(service)
         for name, index in service.engine.indexes.items():
             if (
                 index.version is None
@@ -42,19 +42,10 @@ async def follow(service: Service, stopping: asyncio.Event) -> None:
             continue
 
 
-async def _follow_data(service: Service, data: ServedData) -> None:
-    try:
-        await data.follow(service)
-    except Exception as error:
-        # What is served goes on being served.
-        log.error("data directory not followed", error=str(error))
-        service.readiness.update("data", f"not followed: {error}", ok=True)
-
-
 async def _switch(service: Service, index: ServedIndex) -> bool:
     """Serve the newer generation of an index, if there is one; False where it cannot be served."""
     try:
-        newer = await asyncio.to_thread(index.newer)
+        newer = await run_apart(index.newer)
     except Exception as error:
         # Whatever is wrong with the new one, the old one answers.
         log.error("index not followed", index=index.name, error=str(error), serves=index.snapshot.version)

@@ -16,7 +16,8 @@ _FILE = click.option(
     "path",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
-    envvar="DRDECR_API_KEYS_FILE",
+    envvar=["DRDECR_KEYS", "DRDECR_API_KEYS_FILE"],
+    show_envvar=True,
     help="The key file; the service takes it by `drdecr serve --keys`.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from drdecr.errors import UsageError
@@ -22,12 +23,26 @@ class KeyFile:
 
     @property
     def changed(self) -> bool:
-        """Tell whether it is another file than the one that was read."""
-        return self._look() != self._stamp
+        """Tell whether it is another file than the one that was read last; so is one that could not be read."""
+        return self.look() != self._stamp
 
     def read(self) -> dict[str, KeyHash]:
         """Return the keys by their ids; none where there is no file yet. Raises: UsageError, names the line."""
-        self._stamp = self._look()
+        # Looked at before it is read: what changes meanwhile is read again. Kept only once all of it was understood.
+        stamp = self.look()
+        found = self._parsed()
+        self._stamp = stamp
+        return found
+
+    def look(self) -> tuple[int, ...] | None:
+        """Return what tells one state of the file from the next, its mode and owner too; None where there is none."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+    def _parsed(self) -> dict[str, KeyHash]:
         try:
             lines = self.path.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -76,21 +91,43 @@ class KeyFile:
         return self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
 
     def _replace(self, lines: Iterable[str]) -> None:
-        """Write the file anew, readable by its owner only; a reader sees the old one or the new."""
+        """Write the file anew; a reader sees the old one or the new.
+
+        A first one is its owner's only; later ones keep owner and mode, so that a service that runs as another user
+        can still read it.
+        """
         part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in lines)
                 file.flush()
+                self._keep_owner_and_mode(file.fileno())
                 os.fsync(file.fileno())
             part.replace(self.path)
         except OSError as problem:
-            part.unlink(missing_ok=True)
             raise UsageError(f"{self.path}: cannot be written ({problem.strerror})") from None
+        finally:
+            # Gone already where it replaced the file; on a read-only disk even that is an error of its own.
+            with suppress(OSError):
+                part.unlink()
 
-    def _look(self) -> tuple[int, ...] | None:
+    def _keep_owner_and_mode(self, descriptor: int) -> None:
+        """Give what replaces the file its owner and mode. Raises: UsageError where that cuts off who reads it."""
         try:
-            found = self.path.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+            old = self.path.stat()
+        except FileNotFoundError:
+            return
+        mode = stat.S_IMODE(old.st_mode)
+        # Only root gives files away; a member of the group may at least keep that.
+        for owner in (old.st_uid, -1):
+            with suppress(OSError):
+                os.fchown(descriptor, owner, old.st_gid)
+                break
+        new = os.fstat(descriptor)
+        owner_lost = old.st_uid not in {new.st_uid, 0}
+        group_lost = new.st_gid != old.st_gid
+        if not mode & stat.S_IROTH and (owner_lost or (group_lost and mode & stat.S_IRGRP)):
+            raise UsageError(
+                f"{self.path}: user {old.st_uid} and group {old.st_gid} could not read it any more; run this as root"
+            )
+        os.fchmod(descriptor, mode & ~stat.S_IWGRP if group_lost else mode)

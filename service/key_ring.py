@@ -30,20 +30,21 @@ class KeyRing:
     """Tells whose key a request bears.
 
     Keys come from `hashes` and from a key file, which is read again when it changes, so that a revoked key stops
-    working at once. scrypt runs once for each key: afterwards its keyed digest is remembered, by a secret of this
-    process.
+    working at once. scrypt runs once for each key, however many requests bring it at the same time: afterwards its
+    keyed digest is remembered, by a secret of this process, as long as the stored hash stays.
     """
 
     def __init__(self, hashes: Iterable[KeyHash], file: KeyFile | None = None) -> None:
         self._given = {stored.id: stored for stored in hashes}
         self._file = file
         self._looked_at = 0.0
+        self._warned: object = None
         self._hashes = self._given
         self._pepper = secrets.token_bytes(32)
-        self._accepted: dict[bytes, str] = {}
-        self._refused: OrderedDict[bytes, None] = OrderedDict()
+        self._accepted: dict[bytes, KeyHash] = {}
+        self._refused: OrderedDict[bytes, KeyHash] = OrderedDict()
         self._one_at_a_time = asyncio.Lock()
-        self._waiting = 0
+        self._checks: dict[tuple[bytes, KeyHash], asyncio.Task[bool]] = {}
         if file is not None:
             self._hashes = self._given | file.read()
 
@@ -60,25 +61,34 @@ class KeyRing:
         if stored is None:
             return None
         mark = hashlib.blake2b(key.encode(), key=self._pepper).digest()
-        if mark in self._accepted:
+        if self._accepted.get(mark) == stored:
             return stored
-        if mark in self._refused:
+        if self._refused.get(mark) == stored:
             return None
-        if self._waiting >= _MAX_WAITING:
-            raise TooManyAttemptsError
-        self._waiting += 1
-        try:
-            async with self._one_at_a_time:
-                valid = await asyncio.to_thread(stored.matches, key)
-        finally:
-            self._waiting -= 1
-        if valid and self._hashes.get(stored.id) == stored:
-            self._accepted[mark] = stored.id
-            return stored
-        self._refused[mark] = None
-        if len(self._refused) > _MAX_REFUSED:
-            self._refused.popitem(last=False)
-        return None
+        # Shielded: a request that goes away takes the check from no other that waits for it.
+        valid = await asyncio.shield(self._check(mark, stored, key))
+        return stored if valid and self._hashes.get(stored.id) == stored else None
+
+    def _check(self, mark: bytes, stored: KeyHash, key: str) -> asyncio.Task[bool]:
+        """Return the check of this key that is under way, or begin it. Raises: TooManyAttemptsError."""
+        check = self._checks.get((mark, stored))
+        if check is None:
+            if len(self._checks) >= _MAX_WAITING:
+                raise TooManyAttemptsError
+            check = self._checks[mark, stored] = asyncio.create_task(self._try(mark, stored, key))
+            check.add_done_callback(lambda _: self._checks.pop((mark, stored)))
+        return check
+
+    async def _try(self, mark: bytes, stored: KeyHash, key: str) -> bool:
+        async with self._one_at_a_time:
+            valid = await asyncio.to_thread(stored.matches, key)
+        if valid:
+            self._accepted[mark] = stored
+        else:
+            self._refused[mark] = stored
+            if len(self._refused) > _MAX_REFUSED:
+                self._refused.popitem(last=False)
+        return valid
 
     def _refresh(self) -> None:
         now = time.monotonic()
@@ -90,8 +100,13 @@ class KeyRing:
         try:
             self._hashes = self._given | self._file.read()
         except UsageError as error:
-            # Half-written or broken: what was known stays until it can be read again.
-            log.error("key file not read", error=str(error))
+            # Half-written, broken or not ours to read: what was known stays, and every look tries again.
+            warning = (self._file.look(), str(error))
+            if warning != self._warned:
+                log.error("key file not read", error=str(error))
+            self._warned = warning
             return
-        self._accepted.clear()
-        self._refused.clear()
+        self._warned = None
+        known = set(self._hashes.values())
+        self._accepted = {mark: stored for mark, stored in self._accepted.items() if stored in known}
+        self._refused = OrderedDict((mark, stored) for mark, stored in self._refused.items() if stored in known)

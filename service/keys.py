@@ -44,7 +44,7 @@ class KeyHash:
         """Read `id:scrypt:cost:block:parallel:salt:digest[:scope[:rate]]`; no scope is read. Raises: ValueError."""
         match = _HASH.fullmatch(text)
         if match is None:
-            raise ValueError("not a key hash; `drdecr keys create` prints one")
+            raise ValueError("not a key hash; `drdecr keys create` writes one into its file, and prints the key")
         identity, cost, block, parallel, salt, digest, scope, rate = match.groups()
         parsed = cls(
             identity,
@@ -57,7 +57,7 @@ class KeyHash:
             int(rate or 0),
         )
         if 128 * parsed.cost * parsed.block > _MAX_MEMORY_BYTES:
-            raise ValueError("the key hash asks for too much memory; make another with `drdecr keys create`")
+            raise ValueError("the key hash asks for too much memory; make another key with `drdecr keys create`")
         if (parsed.cost, parsed.block, parsed.parallel) != (_COST, _BLOCK, _PARALLEL):
             parsed.matches("")
         return parsed

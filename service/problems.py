@@ -134,7 +134,7 @@ _MEANINGS = {
     415: "The body has another type than the route reads.",
     422: "The request is understood but not valid; `errors` names the places.",
     429: "The queue is full or the key's rate is reached; retry after Retry-After seconds.",
-    500: "A defect of the service; its log has the request id.",
+    500: "A defect of the service, whose log has the request id; or `data_damaged`: `detail` names the file.",
     503: "Not ready: loading, stopping, or without shards it needs; retry after Retry-After seconds.",
     504: "The deadline passed before the answer was ready.",
     507: "The disk is full, or cannot be written.",

@@ -109,15 +109,19 @@ class QueryEncoding:
         batch = self._take()
         if not batch:
             return
+        now: list[_Asked] = []
+        later: list[_Asked] = []
         with _failing_together(batch):
             self._tokenise(batch)
-        fitting = self._fitting(batch)
+            fitting = self._fitting(batch)
+            now, later = batch[:fitting], batch[fitting:]
         with self._lock:
-            self._asked.extendleft(reversed(batch[fitting:]))
+            self._asked.extendleft(reversed(later))
         if self._claim_call():
             self._queue.submit(self._encode_next)
-        with _failing_together(batch[:fitting]):
-            self._encode(batch[:fitting])
+        if now:
+            with _failing_together(now):
+                self._encode(now)
 
     def _take(self) -> list[_Asked]:
         """Take the queries that waited longest, leaving out those that nobody waits for any more."""
@@ -194,6 +198,6 @@ def _failing_together(batch: Sequence[_Asked]) -> Iterator[None]:
     """Hand an error to all queries of a batch, so that no request waits for what will not come."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
         for asked in batch:
             asked.waiter.fail(error)

@@ -49,12 +49,23 @@ class Wish:
 
     @property
     def depth(self) -> int:
-        """Return how many of the best passages are looked for: this page, and those before it."""
-        return min(self.k + (0 if self.cursor is None else self.cursor.seen), MAX_K)
+        """Return how many of the best passages are looked for.
+
+        All pages but the first are parts of one ranking, the deepest: what a search finds depends on its depth.
+        """
+        return self.k if self.cursor is None else MAX_K
 
     @property
     def explained(self) -> bool:
         return self.highlight or self.explain or self.snippet is not None
+
+    def page(self, hits: Sequence[Hit]) -> tuple[Sequence[Hit], bool]:
+        """Choose this page's hits from what a search of the `depth` found; tell whether there may be more."""
+        if self.cursor is None:
+            return hits, self.k <= len(hits) < MAX_K
+        rest, shown = self.cursor.rest(hits), len(self.cursor.shown)
+        page = rest[: max(0, min(self.k, MAX_K - shown))]
+        return page, len(page) < len(rest) and shown + len(page) < MAX_K
 
     def check(self) -> None:
         """Refuse explanations of too many hits, and a cursor of another question. Raises: Problem 422."""
@@ -90,13 +101,12 @@ def answer(
     with watch.stage("search"):
         params = IndexParams(**wish.params.model_dump())
         (hits,) = index.snapshot.search(query, wish.depth, params, filter=wish.filter, times=times, reach=reach)
-    if wish.cursor is not None:
-        hits = wish.cursor.rest(hits)[: wish.k]
+    page, more = wish.page(hits)
     watch.add("candidates", times.candidates_s * 1_000)
     watch.add("score", times.score_s * 1_000)
     deadline.check()
     with watch.stage("fetch"):
-        found = _fetch(index, hits, reach)
+        found = _fetch(index, page, reach)
     missing = tuple(sorted(reach.missing))
     if missing and wish.complete:
         raise shards_missing(missing)
@@ -113,7 +123,7 @@ def answer(
         [each.body for each in found],
         query_warnings(encoder, query),
         partial=pressed or bool(missing),
-        next_cursor=_next_cursor(index, wish, hits),
+        next_cursor=_next_cursor(index, wish, page) if more else None,
         missing=missing,
     )
 
@@ -239,15 +249,11 @@ def _cut(body: HitBody, text: str, marks: Sequence[Range], max_chars: int) -> No
     body.text = None
 
 
-def _next_cursor(index: ServedIndex, wish: Wish, hits: Sequence[Hit]) -> Cursor | None:
-    seen = len(hits) + (0 if wish.cursor is None else wish.cursor.seen)
-    if len(hits) < wish.k or seen >= MAX_K:
-        return None
-    last = hits[-1]
+def _next_cursor(index: ServedIndex, wish: Wish, page: Sequence[Hit]) -> Cursor:
+    """Go on after a page; a hit whose shard went away before its passage came counts as shown, so that pages end."""
+    before = frozenset[int]() if wish.cursor is None else wish.cursor.shown
     return Cursor(
         version=index.snapshot.version,
         question=wish.question,
-        seen=seen,
-        score=float(last.score),
-        position=last.position,
+        shown=before.union(hit.position for hit in page),
     )

@@ -71,6 +71,12 @@ def parse_index_source(text: str) -> IndexSource:
     return IndexSource(name=name, path=Path(path), url=path if is_url(path) else None)
 
 
+def _keys_under_their_first_name() -> Path | None:
+    """Read the variable that DRDECR_KEYS was before; it still works."""
+    named = os.environ.get(f"{ENVIRONMENT_PREFIX}API_KEYS_FILE")
+    return Path(named) if named else None
+
+
 def _split(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -92,8 +98,9 @@ class Settings(BaseSettings):
     )
 
     api_key_hashes: Annotated[tuple[KeyHash, ...], NoDecode] = ()
-    api_keys_file: Path | None = Field(
-        None, description="Key hashes as `drdecr keys` writes them; followed, so a revoked key stops working."
+    keys: Path | None = Field(
+        default_factory=_keys_under_their_first_name,
+        description="Key hashes as `drdecr keys` writes them; followed, so a revoked key stops working.",
     )
     key_rate: float = Field(
         0, ge=0, le=100_000, description="Requests a second for a key that has no rate of its own; 0: any."
@@ -202,7 +209,7 @@ class Settings(BaseSettings):
             raise ValueError(f"max_replicas {self.max_replicas} is less than replicas {self.replicas}")
         if self.ray is None and (remote := [source.url for source in self.index if source.url is not None]):
             raise ValueError(f"{remote[0]} is a URL, which only a cluster serves; give --ray, or fetch it")
-        if not (self.is_loopback or self.api_key_hashes or self.api_keys_file or self.insecure):
+        if not (self.is_loopback or self.api_key_hashes or self.keys or self.insecure):
             raise ValueError(
                 f"{self.host} can be reached by other machines and no API key is set; make one with"
                 " `drdecr keys create` and give its file by --keys, or serve without keys by --insecure"
@@ -225,7 +232,7 @@ class Settings(BaseSettings):
     @property
     def key_file(self) -> KeyFile | None:
         """Return the file of key hashes, if there is one."""
-        return None if self.api_keys_file is None else KeyFile(self.api_keys_file)
+        return None if self.keys is None else KeyFile(self.keys)
 
     @property
     def is_loopback(self) -> bool:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, ParamSpec, TypeVar
 
+import structlog
+
 from service.deadline import ClientGoneError, Deadline
 from service.metrics import Metrics
 from service.problems import Problem
+from service.threads import LeavableThread
+
+log = structlog.get_logger("service.work")
 
 # Refusals of one second that are told at once; others wait as long as they ask the client to wait.
 _REFUSED_AT_ONCE = 100
@@ -42,6 +48,9 @@ class Waiter(Generic[_Result]):
 
     def fail(self, error: BaseException) -> None:
         """Hand over an error. For a worker thread."""
+        if not isinstance(error, Exception):
+            # Such as a panic of the tokenizer's Rust: raised on the event loop it ends more than one request.
+            error = RuntimeError(f"{type(error).__name__}: {error}")
         self._call(self._set_error, error)
 
     async def wait(self) -> _Result:
@@ -90,9 +99,7 @@ class WorkQueue:
         self._new: deque[Callable[[], None]] = deque()
         self._change = threading.Condition()
         self._closed = False
-        self._threads = [
-            threading.Thread(target=self._work, name=f"work-{number}", daemon=True) for number in range(threads)
-        ]
+        self._threads = [LeavableThread(self._work, f"work-{number}") for number in range(threads)]
         for thread in self._threads:
             thread.start()
 
@@ -144,22 +151,27 @@ class WorkQueue:
         return await waiter.wait()
 
     def submit(self, work: Callable[[], None], *, begun: bool = False) -> None:
-        """Give work, which must not raise, to the next free worker. Safe from any thread."""
+        """Give work to the next free worker; an error of it is only logged. Safe from any thread."""
         with self._change:
             (self._begun if begun else self._new).append(work)
             self._change.notify()
 
-    def close(self) -> None:
-        """Finish the work that was given, and stop."""
+    def close(self, patience_s: float) -> None:
+        """Finish the work that was given, and stop; what takes longer than `patience_s` in all is left behind."""
         with self._change:
             self._closed = True
             self._change.notify_all()
+        ends_at = time.monotonic() + patience_s
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, ends_at - time.monotonic()))
 
     def _work(self) -> None:
         while (work := self._next()) is not None:
-            work()
+            try:
+                work()
+            except BaseException:
+                # Whoever waits for it gets no answer before its deadline, but the others do.
+                log.exception("work failed")
             # While this waits for the next, the index of the last request may be replaced and must be let go.
             del work
 

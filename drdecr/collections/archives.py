@@ -1,22 +1,25 @@
 """Archives of versions: one tar file each, kept apart from the index, so that it outlives it.
 
     DATA/snapshots/NAME/000007-1f3a92c4.tar
-    DATA/snapshots/NAME/000007-1f3a92c4.json     its size and SHA-256, written last
+    DATA/snapshots/NAME/000007-1f3a92c4.json     its size and SHA-256
 
+The tar is renamed into place last: until then its hidden name and a lock say that it is being written.
 The tar holds a snapshot, its manifest first. The manifest vouches for every other byte, so that an archive that came
 from elsewhere, as a file put here with its record or without, is checked all the same.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,7 +28,7 @@ from drdecr.collections.files import replace_file, try_lock
 from drdecr.collections.records import BuildRecord
 from drdecr.collections.uploads import built_through
 from drdecr.errors import NameInUseError, SnapshotCorruptError, UnknownNameError
-from drdecr.index.manifest import MANIFEST, Manifest, read_manifest, record_file, sync_tree
+from drdecr.index.manifest import MANIFEST, Manifest, read_manifest, record_file, sync_path, sync_tree
 from drdecr.index.snapshot import find_damage
 
 _ID = re.compile(r"\d{6,12}-[0-9a-f]{8}")
@@ -52,34 +55,57 @@ def write_archive(directory: DataDirectory, index: str, number: int | None = Non
     version = directory.version_path(index, target.number)
     folder = _folder(directory, index)
     folder.mkdir(parents=True, exist_ok=True)
+    sweep_archives(directory, index)
     archive_id = f"{target.number:06d}-{secrets.token_hex(4)}"
     file = folder / f"{archive_id}.tar"
     partial = folder / f".{archive_id}.tar"
     try:
         manifest = read_manifest(version)
-        with partial.open("wb") as raw:
+        with _locked_file(directory, partial) as raw:
             with tarfile.open(fileobj=raw, mode="w|", format=tarfile.PAX_FORMAT) as tar:
                 for name in (MANIFEST, BUILD_FILE, *manifest.paths()):
                     tar.add(version / name, arcname=name, filter=_anonymous)
             raw.flush()
             os.fsync(raw.fileno())
-        written = record_file(partial)
-        partial.rename(file)
+            written = record_file(partial)
+            record = ArchiveRecord(
+                id=archive_id,
+                number=target.number,
+                version=manifest.version,
+                passages=manifest.passages - manifest.deleted,
+                created=now(),
+                size_bytes=written.size_bytes,
+                sha256=written.sha256,
+            )
+            replace_file(file.with_suffix(".json"), record.model_dump_json())
+            partial.rename(file)
+        sync_path(folder)
     except FileNotFoundError:
         raise UnknownNameError(f"Version {target.number} of {index!r} was deleted meanwhile.") from None
     finally:
         partial.unlink(missing_ok=True)
-    record = ArchiveRecord(
-        id=archive_id,
-        number=target.number,
-        version=manifest.version,
-        passages=manifest.passages - manifest.deleted,
-        created=now(),
-        size_bytes=written.size_bytes,
-        sha256=written.sha256,
-    )
-    replace_file(folder / f"{archive_id}.json", record.model_dump_json())
+        if not file.exists():
+            file.with_suffix(".json").unlink(missing_ok=True)
     return record
+
+
+def sweep_archives(directory: DataDirectory, index: str) -> None:
+    """Delete what killed processes left of archives; one that is being written stays."""
+    folder = _folder(directory, index)
+    with ExitStack() as held:
+        left: list[Path] = []
+        with directory.changing():
+            for partial in folder.glob(".*.tar"):
+                lock = try_lock(partial)
+                if lock is not None:
+                    held.callback(os.close, lock)
+                    # Not what was renamed, and let go, since it was listed.
+                    if partial.exists():
+                        record = folder / f"{partial.stem[1:]}.json"
+                        left += [*folder.glob(f".{record.name}.*"), record, partial]
+        for path in left:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def archives(directory: DataDirectory, index: str) -> list[ArchiveRecord]:
@@ -104,8 +130,10 @@ def archive_file(directory: DataDirectory, index: str, archive_id: str) -> Path:
 def delete_archive(directory: DataDirectory, index: str, archive_id: str) -> None:
     """Delete an archive. Raises: UnknownNameError."""
     file = archive_file(directory, index, archive_id)
-    file.with_suffix(".json").unlink(missing_ok=True)
+    # A tar without its record is an archive, which no list shows; a record without its tar is none.
     file.unlink(missing_ok=True)
+    file.with_suffix(".json").unlink(missing_ok=True)
+    sweep_archives(directory, index)
 
 
 def restore_archive(
@@ -200,6 +228,17 @@ def _no_build(directory: DataDirectory, index: str) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+@contextmanager
+def _locked_file(directory: DataDirectory, path: Path) -> Iterator[BinaryIO]:
+    """Make a file that is locked while it is written; without its lock it is what a killed process left."""
+    with ExitStack() as held:
+        # Who sweeps holds this too, and never finds the file between its making and its lock.
+        with directory.changing():
+            file = held.enter_context(path.open("xb"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield file
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

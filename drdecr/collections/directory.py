@@ -33,6 +33,7 @@ from drdecr.errors import (
     NameInUseError,
     NameTakenError,
     PreconditionError,
+    RecordCorruptError,
     ResourceError,
     SnapshotError,
     UnknownNameError,
@@ -69,18 +70,21 @@ class DataDirectory:
         with locked(self.root / "names.lock"):
             yield
 
+    def index_names(self) -> list[str]:
+        """Return the names of the indexes; one that is read then may be damaged, or gone."""
+        return [path.name for path in sorted(self._indexes.iterdir()) if NAME.fullmatch(path.name)]
+
     def indexes(self) -> dict[str, IndexRecord]:
-        """Return every index by its name."""
+        """Return every index that can be read, by its name."""
         found = {}
-        for path in sorted(self._indexes.iterdir()):
-            if NAME.fullmatch(path.name):
-                with suppress(UnknownNameError):
-                    found[path.name] = self.index(path.name)
+        for name in self.index_names():
+            with suppress(UnknownNameError, RecordCorruptError):
+                found[name] = self.index(name)
         return found
 
     def index(self, name: str) -> IndexRecord:
-        """Read an index. Raises: UnknownNameError."""
-        record = read_record(self.path(name) / _INDEX_FILE, IndexRecord)
+        """Read an index. Raises: UnknownNameError, RecordCorruptError."""
+        record = read_record(self.path(name) / _INDEX_FILE, IndexRecord, "drop the index")
         if record is None:
             raise UnknownNameError(f"No index {name!r} in the data directory.")
         return record
@@ -113,10 +117,19 @@ class DataDirectory:
         return record
 
     def delete_index(self, name: str) -> None:
-        """Drop an index and its versions. Raises: UnknownNameError; NameInUseError where an alias points at it."""
+        """Drop an index and its versions, also a damaged one.
+
+        Raises: UnknownNameError; NameInUseError where an alias points at it, or cannot be read and may do so.
+        """
         with self.changing():
-            self.index(name)
-            users = sorted(alias for alias, record in self.aliases().items() if record.target.index == name)
+            with suppress(RecordCorruptError):
+                self.index(name)
+            users = []
+            for alias, record in self.all_aliases().items():
+                if isinstance(record, RecordCorruptError):
+                    raise NameInUseError(f"The alias {alias!r} may point at {name!r}: {record}.")
+                if record.target.index == name:
+                    users.append(alias)
             if users:
                 raise NameInUseError(
                     f"The aliases {', '.join(users)} point at {name!r}; switch or delete them first."
@@ -128,18 +141,25 @@ class DataDirectory:
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
 
-    def aliases(self) -> dict[str, AliasRecord]:
-        """Return every alias by its name."""
-        found = {}
+    def all_aliases(self) -> dict[str, AliasRecord | RecordCorruptError]:
+        """Return every alias by its name; what is wrong in the place of one that cannot be read."""
+        found: dict[str, AliasRecord | RecordCorruptError] = {}
         for path in sorted(self._aliases.glob("*.json")):
-            record = read_record(path, AliasRecord) if NAME.fullmatch(path.stem) else None
-            if record is not None:
-                found[path.stem] = record
+            if NAME.fullmatch(path.stem):
+                with suppress(UnknownNameError):
+                    try:
+                        found[path.stem] = self.alias(path.stem)
+                    except RecordCorruptError as damage:
+                        found[path.stem] = damage
         return found
 
+    def aliases(self) -> dict[str, AliasRecord]:
+        """Return every alias that can be read, by its name."""
+        return {alias: each for alias, each in self.all_aliases().items() if isinstance(each, AliasRecord)}
+
     def alias(self, alias: str) -> AliasRecord:
-        """Read an alias. Raises: UnknownNameError."""
-        record = read_record(self._alias_file(alias), AliasRecord)
+        """Read an alias. Raises: UnknownNameError, RecordCorruptError."""
+        record = self._read_alias(alias)
         if record is None:
             raise UnknownNameError(f"No alias {alias!r}.")
         return record
@@ -163,11 +183,11 @@ class DataDirectory:
         """Point an alias at a version; what it pointed at before is remembered.
 
         Raises: PreconditionError where `allowed` refuses the etag that is there now, UnknownNameError for a version
-        that is gone, NameTakenError for the name of an index.
+        that is gone, NameTakenError for the name of an index, RecordCorruptError for a damaged alias.
         """
         file = self._alias_file(alias)
         with self.changing():
-            current = read_record(file, AliasRecord)
+            current = self._read_alias(alias)
             _require(allowed, current)
             if self.target(target.index, target.number) != target:
                 raise UnknownNameError(f"Index {target.index!r} was dropped and made again meanwhile.")
@@ -185,9 +205,13 @@ class DataDirectory:
         return record
 
     def delete_alias(self, alias: str, *, allowed: Condition = lambda _: True) -> None:
-        """Drop an alias. Raises: UnknownNameError, PreconditionError."""
+        """Drop an alias, also a damaged one, which has no etag. Raises: UnknownNameError, PreconditionError."""
         with self.changing():
-            _require(allowed, self.alias(alias))
+            try:
+                current = self.alias(alias)
+            except RecordCorruptError:
+                current = None
+            _require(allowed, current)
             self._alias_file(alias).unlink()
             sync_path(self._aliases)
 
@@ -205,7 +229,7 @@ class DataDirectory:
         return self.path(index) / "versions" / f"{number:06d}"
 
     def build_record(self, index: str, number: int) -> BuildRecord | None:
-        """Return how a version came to be; None for one that is gone."""
+        """Return how a version came to be; None for one that is gone. Raises: RecordCorruptError."""
         return read_record(self.version_path(index, number) / BUILD_FILE, BuildRecord)
 
     def version_of(self, index: str, job: str) -> int | None:
@@ -231,26 +255,41 @@ class DataDirectory:
         sync_path(target.parent)
         return number
 
-    def names(self) -> dict[str, Target | None]:
+    def names(self) -> dict[str, Target | RecordCorruptError | None]:
         """Return what each name is to be searched by: an index its newest version (None: it has none), an alias its
-        target.
+        target; what is wrong in the place of one that cannot be read.
         """
-        found: dict[str, Target | None] = {}
-        for name, record in self.indexes().items():
-            numbers = self.versions(name)
-            found[name] = Target(index=name, id=record.id, number=numbers[-1]) if numbers else None
-        return {**found, **{alias: record.target for alias, record in self.aliases().items()}}
+        found: dict[str, Target | RecordCorruptError | None] = {}
+        for name in self.index_names():
+            with suppress(UnknownNameError):
+                try:
+                    record = self.index(name)
+                except RecordCorruptError as damage:
+                    found[name] = damage
+                    continue
+                numbers = self.versions(name)
+                found[name] = Target(index=name, id=record.id, number=numbers[-1]) if numbers else None
+        for alias, each in self.all_aliases().items():
+            found[alias] = each.target if isinstance(each, AliasRecord) else each
+        return found
 
     def prune(self, index: str) -> list[int]:
-        """Delete the versions that nobody needs any more; return their numbers. Who has one open keeps it."""
+        """Delete the versions that nobody needs any more; return their numbers. Who has one open keeps it.
+
+        None goes while an alias cannot be read, which may need it.
+        """
         with self.changing():
+            records = self.all_aliases().values()
             needed = {
                 each.number
-                for record in self.aliases().values()
+                for record in records
+                if isinstance(record, AliasRecord)
                 for each in (record.target, record.previous)
                 if each is not None and each.index == index
             }
             unneeded = [number for number in self.versions(index)[:-KEPT_VERSIONS] if number not in needed]
+            if any(isinstance(record, RecordCorruptError) for record in records):
+                unneeded = []
             gone = list((self.path(index) / "versions").glob(".*"))
             for number in unneeded:
                 path = self.version_path(index, number)
@@ -261,6 +300,9 @@ class DataDirectory:
 
     def _alias_file(self, alias: str) -> Path:
         return self._aliases / f"{_checked(alias)}.json"
+
+    def _read_alias(self, alias: str) -> AliasRecord | None:
+        return read_record(self._alias_file(alias), AliasRecord, "delete the alias")
 
     def _require_free(self, name: str, reserved: Collection[str]) -> None:
         if name in reserved or (self._alias_file(name)).exists() or self.path(name).exists():
@@ -284,11 +326,17 @@ def _require(allowed: Condition, current: AliasRecord | None) -> None:
         raise PreconditionError("The alias was changed meanwhile; read it again and decide anew.")
 
 
-def read_record(path: Path, kind: type[_Record]) -> _Record | None:
-    """Read a small file; None where it is missing. Raises: ResourceError where it is damaged."""
+def read_record(path: Path, kind: type[_Record], remedy: str = "") -> _Record | None:
+    """Read a small file; None where it is missing.
+
+    Raises: RecordCorruptError where it is damaged, or may not be read; `remedy` is what else than a backup helps.
+    """
     try:
         return kind.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as problem:
-        raise ResourceError(f"{path} is damaged: {problem.errors()[0]['msg']}; restore it from a backup") from None
+        message = f"{path} is damaged: {problem.errors()[0]['msg']}; restore it from a backup"
+        raise RecordCorruptError(f"{message}, or {remedy}" if remedy else message) from None
+    except PermissionError as problem:
+        raise RecordCorruptError(f"{path} cannot be read: {problem.strerror}; let the service read it") from None

@@ -24,7 +24,8 @@ _ETAG = {"ETag": {"description": "Changes with the alias; send it back as If-Mat
 @router.get("/v1/aliases", responses=documented(401, 404, 500, 503), summary="List the aliases")
 async def list_aliases(service: ServiceDependency, data: DataDependency) -> AliasList:
     engine = service.engine
-    records = await asyncio.to_thread(data.directory.aliases)
+    with as_problems():
+        records = await asyncio.to_thread(data.directory.aliases)
     return AliasList(aliases=[_body(engine, alias, record) for alias, record in records.items()])
 
 
@@ -43,7 +44,7 @@ async def get_alias(alias: str, service: ServiceDependency, data: DataDependency
 @router.put(
     "/v1/aliases/{alias}",
     dependencies=[JsonOnly],
-    responses={200: {"headers": _ETAG}, **documented(400, 401, 404, 409, 412, 413, 415, 422, 500, 503)},
+    responses={200: {"headers": _ETAG}, **documented(400, 401, 404, 409, 412, 413, 415, 422, 500, 503, 507)},
     summary="Point an alias at a version, in one step",
 )
 async def put_alias(
@@ -66,10 +67,10 @@ async def put_alias(
             allowed=condition(if_match, if_none_match),
             reserved=data.reserved,
         )
-    await data.follow(service)
+    followed = await data.try_follow(service)
     response.headers["ETag"] = quoted(record.etag)
     found = _body(service.engine, alias, record)
-    return found.model_copy(update={"index_version": version.snapshot.version})
+    return found.model_copy(update={"index_version": version.snapshot.version}) if followed else found
 
 
 @router.delete(
@@ -83,7 +84,7 @@ async def delete_alias(
 ) -> None:
     with as_problems():
         await asyncio.to_thread(data.directory.delete_alias, alias, allowed=condition(if_match))
-    await data.follow(service)
+    await data.try_follow(service)
 
 
 def _body(engine: Engine, alias: str, record: AliasRecord) -> AliasBody:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from fastapi import APIRouter, Response
 
+from drdecr.collections.archives import sweep_archives
 from drdecr.index.reduction import reduction_of
 from service.data_problems import as_problems
 from service.problems import documented
@@ -21,7 +23,7 @@ router = APIRouter(tags=["indexes"])
     "/v1/indexes",
     status_code=201,
     dependencies=[JsonOnly],
-    responses=documented(400, 401, 404, 409, 413, 415, 422, 500, 503),
+    responses=documented(400, 401, 404, 409, 413, 415, 422, 500, 503, 507),
     summary="Make an index",
 )
 async def create_index(
@@ -30,7 +32,7 @@ async def create_index(
     engine = service.engine
     with as_problems():
         reduction_of(body.dims, body.pool, engine.spec.dim, engine.spec.name)
-        await asyncio.to_thread(
+        record = await asyncio.to_thread(
             data.directory.create_index,
             body.name,
             bits=body.bits,
@@ -38,9 +40,10 @@ async def create_index(
             pool=body.pool,
             reserved=data.reserved,
         )
-    await data.follow(service)
-    response.headers["Location"] = f"/v1/indexes/{body.name}"
-    return await asyncio.to_thread(describe_stored, engine, data.directory, body.name)
+        await data.try_follow(service)
+        response.headers["Location"] = f"/v1/indexes/{body.name}"
+        # Not read again: it may have been dropped meanwhile.
+        return await asyncio.to_thread(describe_stored, engine, data.directory, body.name, record)
 
 
 @router.delete(
@@ -52,4 +55,6 @@ async def create_index(
 async def delete_index(name: str, service: ServiceDependency, data: DataDependency) -> None:
     with as_problems():
         await asyncio.to_thread(data.directory.delete_index, name)
-    await data.follow(service)
+    await data.try_follow(service)
+    with suppress(OSError):
+        await asyncio.to_thread(sweep_archives, data.directory, name)

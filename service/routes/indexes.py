@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
+import structlog
 from fastapi import APIRouter, Request
 
 from drdecr.collections.directory import DataDirectory
+from drdecr.collections.records import IndexRecord
+from drdecr.errors import RecordCorruptError, UnknownNameError
+from service.data_problems import as_problems
 from service.engine import Engine, ServedIndex
 from service.problems import Problem, documented
 from service.schemas_state import IndexBody, IndexList, PassageBody, StoredIndexBody, VersionBody
 from service.state import ServiceDependency
 
+log = structlog.get_logger("service.routes")
 router = APIRouter(tags=["indexes"])
 
 
@@ -21,10 +27,10 @@ async def list_indexes(service: ServiceDependency) -> IndexList:
     found = [describe(engine, index) for index in engine.indexes.values() if index.version is None]
     if service.data is not None:
         directory, reserved = service.data.directory, service.data.reserved
-        names = [name for name in await asyncio.to_thread(directory.indexes) if name not in reserved]
-        found += await asyncio.gather(
-            *(asyncio.to_thread(describe_stored, engine, directory, name) for name in names)
-        )
+        with as_problems():
+            names = [name for name in await asyncio.to_thread(directory.index_names) if name not in reserved]
+            stored = await asyncio.gather(*(asyncio.to_thread(_listed, engine, directory, name) for name in names))
+        found += [index for index in stored if index is not None]
     return IndexList(indexes=found)
 
 
@@ -32,9 +38,10 @@ async def list_indexes(service: ServiceDependency) -> IndexList:
 async def get_index(name: str, service: ServiceDependency) -> IndexBody:
     engine = service.engine
     if service.data is not None and name not in service.data.reserved:
-        stored = await asyncio.to_thread(service.data.directory.indexes)
-        if name in stored:
-            return await asyncio.to_thread(describe_stored, engine, service.data.directory, name)
+        directory = service.data.directory
+        with as_problems(), suppress(UnknownNameError):
+            if name in await asyncio.to_thread(directory.index_names):
+                return await asyncio.to_thread(describe_stored, engine, directory, name)
     return describe(engine, engine.index(name))
 
 
@@ -66,9 +73,14 @@ def describe(engine: Engine, index: ServedIndex) -> IndexBody:
     )
 
 
-def describe_stored(engine: Engine, directory: DataDirectory, name: str) -> IndexBody:
-    """Return what clients may know of an index of the data directory, built or not."""
-    record = directory.index(name)
+def describe_stored(
+    engine: Engine, directory: DataDirectory, name: str, record: IndexRecord | None = None
+) -> IndexBody:
+    """Return what clients may know of an index of the data directory, built or not; its record is read unless given.
+
+    Raises: UnknownNameError, RecordCorruptError.
+    """
+    record = record or directory.index(name)
     builds = [(number, directory.build_record(name, number)) for number in directory.versions(name)]
     stored = StoredIndexBody(
         created=record.created,
@@ -95,6 +107,18 @@ def describe_stored(engine: Engine, directory: DataDirectory, name: str) -> Inde
         sentence_dim=spec.sentence_dim,
         stored=stored,
     )
+
+
+def _listed(engine: Engine, directory: DataDirectory, name: str) -> IndexBody | None:
+    """Describe an index in a list: one that is gone is left out, and of a damaged one what is stored."""
+    try:
+        return describe_stored(engine, directory, name)
+    except UnknownNameError:
+        return None
+    except RecordCorruptError as damage:
+        log.error("index listed without what is stored", index=name, error=str(damage))
+        served = engine.indexes.get(name)
+        return None if served is None else describe(engine, served)
 
 
 def _aliased(index: ServedIndex) -> str | None:

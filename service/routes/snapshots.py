@@ -90,5 +90,5 @@ async def restore(name: str, body: RestoreWish, service: ServiceDependency, data
         number = await asyncio.to_thread(
             archives.restore_archive, data.directory, name, body.snapshot, of=body.of, accept=accept
         )
-    await data.follow(service)
+    await data.try_follow(service)
     return TargetBody(index=name, number=number)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
+import signal
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -10,12 +14,14 @@ import pytest
 from changing import ENCODER, exact_hits
 from data_lab import publish
 
+from drdecr.collections import archives as archives_module
 from drdecr.collections.archives import (
     ArchiveRecord,
     archive_file,
     archives,
     delete_archive,
     restore_archive,
+    sweep_archives,
     write_archive,
 )
 from drdecr.collections.directory import DataDirectory
@@ -178,3 +184,74 @@ def test_index_dropped_while_it_is_restored_leaves_its_name_free(directory: Data
     with pytest.raises(UnknownNameError, match="dropped meanwhile"):
         restore_archive(directory, "docs", record.id, accept=dropped)
     assert directory.create_index("docs").bits == 16
+
+
+def folder_of(directory: DataDirectory) -> Path:
+    return directory.root / "snapshots" / "docs"
+
+
+def killed_archive(directory: DataDirectory, where: str) -> None:
+    """Archive in a process that kills itself instead of calling this function of the module."""
+    program = (
+        "import os, pathlib, signal\n"
+        "from drdecr.collections import archives\n"
+        "from drdecr.collections.directory import DataDirectory\n"
+        f"archives.{where} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"archives.write_archive(DataDirectory(pathlib.Path({str(directory.root)!r})), 'docs')\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program], check=False)
+    assert killed.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("where", "left"), [("record_file", 1), ("replace_file", 1), ("Path.rename", 2)])
+def test_what_a_killed_archive_left_goes_with_the_next(directory: DataDirectory, where: str, left: int):
+    killed_archive(directory, where)
+    assert [path.name[0] for path in folder_of(directory).glob("*.tar")] == ["."]
+    assert len(list(folder_of(directory).iterdir())) == left
+    assert archives(directory, "docs") == []
+    record = write_archive(directory, "docs")
+    assert archives(directory, "docs") == [record]
+    assert sorted(path.name for path in folder_of(directory).iterdir()) == [f"{record.id}.json", f"{record.id}.tar"]
+
+
+def test_archive_that_is_killed_at_its_end_is_listed(directory: DataDirectory):
+    killed_archive(directory, "sync_path")
+    (record,) = archives(directory, "docs")
+    assert hashlib.sha256(archive_file(directory, "docs", record.id).read_bytes()).hexdigest() == record.sha256
+    sweep_archives(directory, "docs")
+    assert archives(directory, "docs") == [record]
+
+
+def test_archive_that_is_being_written_is_not_swept(directory: DataDirectory, monkeypatch: pytest.MonkeyPatch):
+    record_file, others = archives_module.record_file, []
+
+    def meanwhile(path: Path):
+        if not others:
+            others.append(None)
+            others.append(write_archive(directory, "docs", 1))
+            delete_archive(directory, "docs", others[1].id)
+        return record_file(path)
+
+    monkeypatch.setattr(archives_module, "record_file", meanwhile)
+    record = write_archive(directory, "docs", 2)
+    assert others[1].number == 1
+    assert archives(directory, "docs") == [record]
+    assert restore_archive(directory, "docs", record.id) == 3
+
+
+def test_archive_that_fails_leaves_nothing(directory: DataDirectory, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for step in ("record_file", "replace_file", "Path.rename"):
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+            patched.setattr(f"drdecr.collections.archives.{step}", full)
+            write_archive(directory, "docs")
+        assert list(folder_of(directory).iterdir()) == []
+
+
+def test_archive_that_was_copied_without_its_record_stays(directory: DataDirectory):
+    record = write_archive(directory, "docs", 1)
+    (folder_of(directory) / f"{record.id}.json").unlink()
+    write_archive(directory, "docs", 2)
+    assert restore_archive(directory, "docs", record.id) == 3

@@ -14,7 +14,7 @@ from drdecr.errors import (
     NameInUseError,
     NameTakenError,
     PreconditionError,
-    ResourceError,
+    RecordCorruptError,
     UnknownNameError,
     UsageError,
 )
@@ -123,11 +123,50 @@ def test_half_made_index_is_none(directory: DataDirectory):
     assert directory.names() == {}
 
 
-def test_damaged_alias_is_named(built: DataDirectory):
-    built.switch_alias("live", built.target("docs"))
+def test_damaged_alias_is_named_and_the_others_are_read(built: DataDirectory):
+    for alias in ("live", "next"):
+        built.switch_alias(alias, built.target("docs"))
     (built.root / "aliases" / "live.json").write_text("{")
-    with pytest.raises(ResourceError, match=r"live\.json is damaged"):
-        built.names()
+    names = built.names()
+    assert isinstance(names["live"], RecordCorruptError)
+    assert "live.json is damaged" in str(names["live"])
+    assert names["next"] == names["docs"] == built.target("docs")
+    assert list(built.aliases()) == ["next"]
+    with pytest.raises(RecordCorruptError, match=r"live\.json is damaged: .*, or delete the alias"):
+        built.switch_alias("live", built.target("docs", 1))
+
+
+def test_alias_that_may_not_be_read_is_named(built: DataDirectory, monkeypatch: pytest.MonkeyPatch):
+    built.switch_alias("live", built.target("docs"))
+
+    def refuse(_: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(RecordCorruptError, match=r"live\.json cannot be read: Permission denied"):
+        built.alias("live")
+
+
+def test_nothing_is_pruned_or_dropped_while_an_alias_is_damaged(built: DataDirectory, tmp_path: Path):
+    built.switch_alias("live", built.target("docs", 1))
+    for _ in range(2):
+        publish(built, "docs", ENCODER, {"a": "more"}, tmp_path / "scratch")
+    content = (built.root / "aliases" / "live.json").read_bytes()
+    (built.root / "aliases" / "live.json").write_text("{")
+    assert built.prune("docs") == []
+    with pytest.raises(NameInUseError, match=r"live.* may point at 'docs': .*live\.json is damaged"):
+        built.delete_index("docs")
+    (built.root / "aliases" / "live.json").write_bytes(content)
+    assert built.prune("docs") == [2, 3]
+
+
+def test_damaged_index_leaves_the_others_and_may_be_dropped(built: DataDirectory):
+    built.create_index("other")
+    (built.path("docs") / "index.json").write_text("{")
+    assert list(built.indexes()) == ["other"]
+    assert isinstance(built.names()["docs"], RecordCorruptError)
+    built.delete_index("docs")
+    assert built.index_names() == ["other"]
 
 
 def test_lock_is_held_by_one(tmp_path: Path):

@@ -11,7 +11,7 @@ import pytest
 from fake_engine import FakeSnapshot, fake_engine
 
 from drdecr.corpus import Passage
-from service.cursors import MAX_VERSIONS, Cursor, PinnedIndexes
+from service.cursors import MAX_CURSOR_CHARS, MAX_VERSIONS, Cursor, PinnedIndexes
 from service.engine import ServedIndex
 from service.problems import Problem
 
@@ -60,7 +60,7 @@ def test_a_cursor_of_another_question_is_refused(client, change):
 
 
 @pytest.mark.parametrize(
-    "cursor", ["", "?", "x" * 512, "x" * 513, "é", base64.urlsafe_b64encode(b"{}").decode(), "eyJ2IjoxfQ", "null"]
+    "cursor", ["", "?", "x" * 8_192, "x" * 8_193, "é", base64.urlsafe_b64encode(b"{}").decode(), "eyJ2IjoxfQ", "null"]
 )
 def test_a_text_that_is_no_cursor_is_refused(client, cursor):
     answer = client.post(SEARCH, json={"query": "cat", "cursor": cursor})
@@ -68,7 +68,10 @@ def test_a_text_that_is_no_cursor_is_refused(client, cursor):
     assert answer.json()["errors"][0]["pointer"] == "/cursor"
 
 
-@pytest.mark.parametrize("wrong", [{"seen": 0}, {"seen": 2**70}, {"position": -1}, {"score": "NaN"}, {"more": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"shown": ""}, {"shown": "gA"}, {"shown": "é"}, {"shown": [1]}, {"shown": None}, {"question": 1}, {"more": 1}],
+)
 def test_a_cursor_that_was_tampered_with_does_no_harm(client, wrong):
     cursor = client.post(SEARCH, json={"query": "cat", "k": 2}).json()["next_cursor"]
     content = json.loads(base64.urlsafe_b64decode(cursor + "=="))
@@ -139,6 +142,15 @@ def test_only_the_latest_versions_of_a_name_are_kept():
     asyncio.run(change_often())
 
 
-def test_a_cursor_is_read_back_exactly():
-    cursor = Cursor(version="v", question="q", seen=3, score=0.1 + 0.2, position=2**40)
+@pytest.mark.parametrize("shown", [{0}, {2**40, 0, 1, 128}, set(range(127, 2**35, 2**35 // 999))])
+def test_a_cursor_is_read_back_exactly(shown: set[int]):
+    cursor = Cursor(version="f" * 64, question="0" * 16, shown=frozenset(shown))
     assert Cursor.parse(str(cursor)) == cursor
+    assert len(str(cursor)) <= MAX_CURSOR_CHARS
+
+
+def test_a_forged_cursor_that_has_seen_everything_ends(client):
+    cursor = client.post(SEARCH, json={"query": "cat", "k": 2}).json()["next_cursor"]
+    forged = Cursor.parse(cursor).model_copy(update={"shown": frozenset(range(1_000))})
+    answer = client.post(SEARCH, json={"query": "cat", "k": 2, "cursor": str(forged)}).json()
+    assert (answer["hits"], answer["next_cursor"]) == ([], None)

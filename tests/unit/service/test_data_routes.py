@@ -169,7 +169,7 @@ def test_change_by_another_process_is_noticed(docs, directory):
 def test_damaged_alias_file_leaves_what_is_served(docs, directory, logged):
     put(docs, "live", 1)
     (directory.root / "aliases" / "live.json").write_text("{")
-    eventually(lambda: any(entry["event"] == "data directory not followed" for entry in logged))
+    eventually(lambda: any(entry["event"] == "name not followed" for entry in logged))
     assert text_of(docs, "live") == "part 1"
 
 

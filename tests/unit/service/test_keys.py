@@ -127,6 +127,8 @@ def test_new_key_command_prints_a_key_and_its_hash():
     key = next(word for word in result.output.split() if word.startswith("drdecr_"))
     stored = next(word for word in result.output.split() if word.startswith("DRDECR_API_KEY_HASHES="))
     assert KeyHash.parse(stored.partition("=")[2]).matches(key)
+    assert "key of scope read" in result.output
+    assert "drdecr keys create --file keys --scope admin" in result.output
 
 
 def test_a_stored_key_without_a_scope_may_read():
@@ -180,7 +182,7 @@ def test_a_bucket_fills_at_its_rate():
 def test_a_key_made_and_revoked_while_the_service_runs(make_client, tmp_path, monkeypatch):
     monkeypatch.setattr("service.key_ring._LOOK_S", 0.0)
     path = tmp_path / "keys"
-    client = make_client(api_keys_file=path)
+    client = make_client(keys=path)
     assert client.get("/v1/info").status_code == 401
     made = json.loads(CliRunner().invoke(keys, ["create", "--file", str(path), "--json", "--rate", "50"]).output)
     assert path.stat().st_mode & 0o777 == 0o600

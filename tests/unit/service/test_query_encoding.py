@@ -74,6 +74,41 @@ def test_an_encoder_that_fails_fails_every_query_of_its_batch_and_nothing_after_
     assert client.post(SEARCH, json={"query": "moon"}).status_code == 200
 
 
+def failing_once(encoder: FakeEncoder, error: BaseException):
+    """Return a tokenizer that fails at its first call."""
+    errors = [error]
+
+    def tokenize(texts, kind):
+        if errors:
+            raise errors.pop()
+        return FakeEncoder.tokenize(encoder, texts, kind)
+
+    return tokenize
+
+
+class PanicError(BaseException):
+    """As a panic of the tokenizer's Rust: no Exception."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), PanicError("broken")])
+def test_a_tokenizer_that_fails_ends_no_worker(make_client, encoder, monkeypatch, error):
+    client = make_client(threads=1)
+    monkeypatch.setattr(encoder, "tokenize", failing_once(encoder, error))
+    assert client.post(SEARCH, json={"query": "moon", "timeout_ms": 60_000}).status_code == 500
+    assert client.post(SEARCH, json={"query": "moon", "timeout_ms": 60_000}).status_code == 200
+
+
+def test_queries_behind_a_batch_that_is_not_tokenised_are_still_encoded(make_client, encoder, monkeypatch):
+    monkeypatch.setattr("service.query_encoding.MAX_QUERIES", 2)
+    client = make_client(threads=1, timeout_ms=60_000)
+    with ThreadPoolExecutor(8) as pool:
+        asked = ask_behind_a_busy_worker(client, encoder, pool, ["moon", "cat", "pictures", "slashes"])
+        monkeypatch.setattr(encoder, "tokenize", failing_once(encoder, RuntimeError("broken")))
+        encoder.gate.set()
+        statuses = [each.result().status_code for each in asked]
+    assert (statuses[0], sorted(statuses[1:])) == (200, [200, 200, 500, 500])
+
+
 def test_a_query_asked_again_is_not_encoded_again(client, encoder):
     first, again = (client.post(SEARCH, json={"query": "the moon"}).json() for _ in range(2))
     assert encoder.texts == ["the moon"]

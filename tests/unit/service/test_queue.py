@@ -11,6 +11,7 @@ from functools import partial
 
 from service.metrics import Metrics
 from service.problems import Problem
+from service.threads import any_left
 from service.work import WorkQueue
 
 SEARCH = "/v1/indexes/demo/search"
@@ -74,7 +75,33 @@ def test_idle_worker_keeps_nothing_of_its_last_work():
     deadline = time.monotonic() + 10
     while gone() is not None:
         assert time.monotonic() < deadline
-    queue.close()
+    queue.close(30)
+
+
+def test_work_that_raises_is_logged_and_ends_no_worker(logged):
+    def broken() -> None:
+        raise RuntimeError("broken")
+
+    queue, done = WorkQueue(1, 1, Metrics()), threading.Event()
+    queue.submit(broken)
+    queue.submit(done.set)
+    assert done.wait(30)
+    queue.close(30)
+    assert [entry["event"] for entry in logged] == ["work failed"]
+
+
+def test_closing_leaves_behind_what_does_not_end():
+    queue, begun, end = WorkQueue(2, 0, Metrics()), threading.Event(), threading.Event()
+
+    def endless() -> None:
+        begun.set()
+        end.wait()
+
+    queue.submit(endless)
+    assert begun.wait(30)
+    queue.close(0.05)
+    assert any_left()
+    end.set()
 
 
 def test_the_refusals_of_a_flood_wait_and_those_of_a_crowd_do_not():
@@ -92,7 +119,7 @@ def test_the_refusals_of_a_flood_wait_and_those_of_a_crowd_do_not():
                 await asyncio.sleep(0)
             at_once = sum(one.done() for one in asked)
             answers = await asyncio.gather(*asked, return_exceptions=True)
-        queue.close()
+        queue.close(30)
         return at_once, sum(isinstance(answer, Problem) and answer.status_code == 429 for answer in answers)
 
     assert asyncio.run(told(60)) == (60, 60)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from drdecr.errors import UsageError
-from service.settings import IndexSource, load_settings
+from service.commands import serve
+from service.settings import IndexSource, Settings, load_settings
 
 GIVEN = {"student": "student", "index": ("demo=snapshot",)}
 
@@ -26,6 +27,26 @@ def test_environment_alone_is_enough(monkeypatch):
         IndexSource(name="demo", path=Path("/data/one")),
         IndexSource(name="two", path=Path("/data/two")),
     )
+
+
+def test_every_option_is_a_variable_too():
+    options = {option.name for option in serve.params if option.expose_value}
+    assert "keys" in options
+    assert options <= Settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", ["DRDECR_KEYS", "DRDECR_API_KEYS_FILE"])
+def test_key_file_comes_from_the_environment_also_by_its_old_name(monkeypatch, name):
+    monkeypatch.setenv(name, "/etc/drdecr/keys")
+    settings = load_settings(**GIVEN)
+    assert settings.key_file is not None
+    assert settings.key_file.path == Path("/etc/drdecr/keys")
+    assert load_settings(**GIVEN, keys=Path("other")).keys == Path("other")
+
+
+def test_an_empty_old_name_names_no_key_file(monkeypatch):
+    monkeypatch.setenv("DRDECR_API_KEYS_FILE", "")
+    assert load_settings(**GIVEN).key_file is None
 
 
 def test_bare_snapshot_is_named_after_its_directory(tmp_path, monkeypatch):
@@ -49,7 +70,7 @@ def test_data_directory_alone_is_enough(monkeypatch):
         ({"index": ("x=one", "x=two")}, "'x' is given twice"),
         ({"port": 70_000}, "port (DRDECR_PORT)"),
         ({"threads": 0}, "threads (DRDECR_THREADS)"),
-        ({"api_key_hashes": "secret"}, "drdecr keys create"),
+        ({"api_key_hashes": "secret"}, "`drdecr keys create` writes one into its file"),
         ({"host": "0.0.0.0"}, "--insecure"),
         ({"host": "192.168.0.1"}, "--insecure"),
         ({"host": "::"}, "--insecure"),

@@ -6,13 +6,14 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from changing import ENCODER, passage_file
 from fake_engine import FakeSnapshot, fake_engine
+from shard_lab import Replicas, sharded
 
 from drdecr.errors import SnapshotError
 from drdecr.index.backend import Reach
@@ -22,7 +23,7 @@ from drdecr.index.place import open_place
 from indexer.build import build
 from indexer.change import add
 from service.cluster.asking import Asking, Latencies, ShardGoneError
-from service.cluster.backend import LoopThread, ShardedSnapshot
+from service.cluster.backend import ShardedSnapshot
 from service.cluster.shard import OtherVersionError, ShardReplica, ShardSource, Terms
 from service.engine import Engine, ServedIndex
 from service.problems import Problem
@@ -46,40 +47,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "snapshot"
 
 
-class Replicas:
-    """Two replicas of each shard in this process; `trouble` decides what becomes of a call, by shard and count."""
-
-    def __init__(self, path: Path, manifest: Manifest, shares: list[list[int]]) -> None:
-        sources = [
-            ShardSource(str(path), manifest.version, tuple(share), verify=False, threads=2) for share in shares
-        ]
-        self.replicas = [ShardReplica(source) for source in sources]
-        self.calls = [0] * len(shares)
-        self.cancelled = 0
-        self.trouble: Callable[[int, int], float | Exception] = lambda shard, call: 0.0
-
-    async def send(self, shard: int, method: str, terms: Terms, *arguments: Any) -> Any:
-        self.calls[shard] += 1
-        trouble = self.trouble(shard, self.calls[shard])
-        if isinstance(trouble, Exception):
-            raise trouble
-        try:
-            await asyncio.sleep(trouble)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        return await getattr(self.replicas[shard], method)(terms, *arguments)
-
-
 @pytest.fixture
 def shards(path: Path) -> Iterator[tuple[ShardedSnapshot, Replicas]]:
-    loop = LoopThread()
-    manifest = read_manifest(path)
-    snapshot = ShardedSnapshot(manifest, 2, None, loop, timeout_s=1.0)  # type: ignore[arg-type]
-    replicas = Replicas(path, manifest, snapshot.shares)
-    snapshot._transport = replicas
-    yield snapshot, replicas
-    loop.close()
+    with sharded(path, 2, timeout_s=1.0) as served:
+        yield served
 
 
 def ids(snapshot: ShardedSnapshot, **more: Any) -> set[str]:

@@ -55,6 +55,15 @@ def test_archive_of_another_student_is_refused(client, directory, tmp_path):
     assert client.get("/v1/indexes/docs").json()["number"] == 2
 
 
+def test_dropping_an_index_takes_what_a_killed_archive_left(client, directory):
+    made = client.post("/v1/indexes/docs/snapshots", json={}).json()
+    left = directory.root / "snapshots" / "docs" / ".000001-0123abcd.tar"
+    left.write_bytes(b"half a tar")
+    assert client.delete("/v1/indexes/docs").status_code == 204
+    assert not left.exists()
+    assert client.get("/v1/indexes/docs/snapshots").json() == {"snapshots": [made]}
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
