@@ -27,7 +27,7 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     text, place = _read(recipe)
     try:
         content = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
+    except (yaml.YAMLError, ValueError) as problem:
         raise UsageError(f"{place}: not YAML ({' '.join(str(problem).split())})") from None
     if not isinstance(content, dict):
         raise UsageError(f"{place}: a recipe is a mapping of settings")
@@ -37,7 +37,7 @@ def load_recipe(recipe: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             raise UsageError(f"--set {override}: expected KEY=VALUE")
         try:
             _set(content, key, yaml.safe_load(value))
-        except yaml.YAMLError as problem:
+        except (yaml.YAMLError, ValueError) as problem:
             raise UsageError(f"--set {override}: the value is not YAML ({' '.join(str(problem).split())})") from None
     try:
         found = Recipe.model_validate(content)

@@ -142,6 +142,7 @@ def test_setting_that_is_missing_is_named(missing: str, write: Any, content: dic
         ("name.x=1", r"--set name\.x: name is no group"),
         ("colour=red", r"colour: Extra inputs"),
         ("data=[a", r"--set data=\[a: the value is not YAML"),
+        ("seed=" + "1" * 5000, r"--set seed=1+: the value is not YAML \(Exceeds the limit"),
         ("dim=many", r"dim: "),
         ("=1", r": Extra inputs"),
     ],
@@ -254,6 +255,7 @@ def test_unknown_recipe_names_the_shipped_ones() -> None:
     ("raw", "named"),
     [
         (b"name: [", r"small\.yaml: not YAML"),
+        (b"seed: " + b"1" * 5000, r"small\.yaml: not YAML"),
         (b"- a\n- b\n", r"small\.yaml: a recipe is a mapping"),
         (b"", r"small\.yaml: a recipe is a mapping"),
         ("name: größe".encode("latin-1"), r"small\.yaml: not UTF-8"),
