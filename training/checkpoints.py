@@ -1,8 +1,7 @@
-"""Checkpoints that are known to be whole, and files that are there whole or not at all."""
+"""Checkpoints that are known to be whole."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,3 @@ def last_whole_checkpoint(folder: Path) -> str | None:
     """Return the path of the newest marked checkpoint, as the trainer takes it; None where there is none."""
     whole = [mark.parent for mark in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*/{_MARK}")]
     return str(max(whole, key=lambda path: int(path.name.rpartition("-")[2]))) if whole else None
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file by renaming a finished one into its place."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)

@@ -28,7 +28,8 @@ from drdecr.encoder.settings import SETTINGS_FILE
 from drdecr.encoder.torch_runtime import TASKS, fast_tokenizer, load_model
 from drdecr.errors import ModelError, ResourceError, UsageError
 from training.batches import InOrder, InSteps
-from training.checkpoints import MarksCheckpoints, last_whole_checkpoint, write_json
+from training.checkpoints import MarksCheckpoints, last_whole_checkpoint
+from training.json_file import write_json
 from training.progress import StepProgress
 from training.recipe import AnyStage, LearningRates
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from drdecr.errors import UsageError
-from training.checkpoints import write_json
 from training.fit import StageRun, first_alone, naming_full_memory, processes
+from training.json_file import write_json
 from training.recipe import AnyStage
 
 FEWEST_STEPS = 10
@@ -41,7 +41,10 @@ def planned_steps(run: StageRun, measure: Callable[[], StageCost]) -> int:
     """Return the number of steps, chosen once and kept in plan.json; only a stage in minutes is measured.
 
     Its minutes begin with `run`: what was loaded since, and the measuring, leave the steps less.
+
+    Raises: UsageError as `require_steps`.
     """
+    require_steps(run.stage, run.folder)
     plan = run.folder / _FILE
 
     def write() -> None:

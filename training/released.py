@@ -21,7 +21,6 @@ import click
 
 from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER, read_manifest
 from drdecr.errors import DrDecrError, UsageError
-from training.checkpoints import write_json
 from training.demo_evaluation import evaluate_meanwhile
 from training.demo_steps import (
     RELEASED_MARK,
@@ -35,6 +34,7 @@ from training.demo_steps import (
 )
 from training.evaluation.held_out import HeldOut, load_held_out, score_languages
 from training.evaluation.snapshot_run import open_snapshot_ranker
+from training.json_file import write_json
 from training.report import Report, Table, score_bm25
 
 NAME = "drdecr-16"

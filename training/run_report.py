@@ -16,8 +16,8 @@ from drdecr.encoder.torch_runtime import TorchEncoder
 from drdecr.encoder.types import Encoder
 from training.alignment import align_tokens
 from training.candidates.collator import TextInputs
-from training.checkpoints import write_json
 from training.evaluation.measures import Scores
+from training.json_file import write_json
 from training.rows import Row
 from training.teacher import reading
 

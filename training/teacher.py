@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from drdecr.encoder.types import Encoder, Kind, Progress
-from training.checkpoints import write_json
+from training.json_file import write_json
 
 _TEXTS_AT_ONCE = 1024
 

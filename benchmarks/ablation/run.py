@@ -30,13 +30,13 @@ from drdecr.encoder.load import load_encoder
 from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.encoder.types import Encoder
 from drdecr.encoder.windows import encode_windows
-from training.checkpoints import write_json
 from training.data.fetch import fetch_debian, fetch_homeassistant
 from training.evaluation.held_out import HeldOut, load_held_out
 from training.evaluation.measures import score_queries
 from training.evaluation.ranking import rank_encoded
 from training.evaluation.significance import randomisation_test
 from training.fit import save_student
+from training.json_file import write_json
 from training.models import Models
 from training.recipe import EMBEDDED, Recipe
 from training.rows import read_parallel

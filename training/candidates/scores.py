@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from drdecr.encoder.types import Encoder, Progress
 from drdecr.errors import ModelError
 from training.candidates.lists import CandidateLists, Candidates, english_of
-from training.checkpoints import write_json
+from training.json_file import write_json
 
 _ROWS_AT_ONCE = 256
 
