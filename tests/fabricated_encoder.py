@@ -29,6 +29,18 @@ SMALL = {
     "max_position_embeddings": 80,
 }
 
+SMALL_TRANSLATOR = {
+    "d_model": 16,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 16,
+    "decoder_ffn_dim": 16,
+    "max_position_embeddings": 64,
+    "pad_token_id": 1,
+}
+
 
 def make_encoder(path: Path, *, pieces: int = 2000, seed: int = 0) -> Path:
     """Write a plain XLM-R encoder: config, weights, tokenizer; no projection, no markers."""
@@ -56,15 +68,7 @@ def make_translator(path: Path) -> Path:
     tokenizer = make_tokenizer(2000)
     config = MarianConfig(
         vocab_size=len(tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        max_position_embeddings=64,
-        pad_token_id=1,
+        **SMALL_TRANSLATOR,
         eos_token_id=2,
         decoder_start_token_id=1,
         forced_eos_token_id=2,
@@ -84,15 +88,7 @@ def make_many_language_translator(path: Path) -> Path:
     tokenizer = NllbTokenizer(vocab=vocabulary, merges=[])
     config = M2M100Config(
         vocab_size=len(tokenizer),
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        max_position_embeddings=64,
-        pad_token_id=1,
+        **SMALL_TRANSLATOR,
         bos_token_id=0,
         eos_token_id=2,
         decoder_start_token_id=2,
