@@ -64,11 +64,13 @@ class AsyncClient:
         highlight: bool = False,
         explain: bool = False,
         params: SearchParams | Json | None = None,
+        complete: bool = False,
         timeout_ms: int | None = None,
     ) -> SearchResponse:
         """Find passages by a query in any language; the arguments are those of `service.schemas.SearchRequest`."""
         wishes = {"k": k, "filter": filter, "cursor": cursor, "snippet": snippet, "highlight": highlight}
-        rest = {"explain": explain, "params": params, "timeout_ms": timeout_ms}
+        # An older service knows nothing of `complete`.
+        rest = {"explain": explain, "params": params, "complete": complete or None, "timeout_ms": timeout_ms}
         return await self._send(calls.search(index, query, **wishes, **rest))
 
     async def search_all(self, index: str, query: str, *, page: int = 100, **wishes: Any) -> AsyncIterator[HitBody]:
@@ -258,7 +260,7 @@ class AsyncClient:
             answer: httpx.Response | httpx.TransportError
             try:
                 content = None if call.lines is None else call.lines.sent_async()
-                answer = await self._http.request(**request_options(call), content=content)
+                answer = await self._http.request(**request_options(call, self._http.timeout.read), content=content)
             except httpx.TransportError as problem:
                 answer = problem
             try:

@@ -24,6 +24,7 @@ class Call(Generic[_Answer]):
 
     `also` are statuses other than 2xx that carry that model too; `from_headers` are fields of it, each with the
     header that it comes from. `repeatable`: done twice is as done once, so what may have been done may be sent again.
+    `timeout_s` is the longest wait in the place of the client's, `at_least_s` one that the client's may not be below.
     """
 
     answer: type[_Answer]
@@ -37,6 +38,7 @@ class Call(Generic[_Answer]):
     also: frozenset[int] = field(default=frozenset())
     repeatable: bool = True
     timeout_s: float | None = None
+    at_least_s: float | None = None
 
 
 class Nothing(BaseModel):
@@ -53,10 +55,13 @@ def http_options(
     return {"base_url": url, "headers": sent, "timeout": timeout_s}
 
 
-def request_options(call: Call[Any]) -> dict[str, Any]:
-    """Return what httpx sends for a call, all but its lines."""
+def request_options(call: Call[Any], usual_s: float | None = None) -> dict[str, Any]:
+    """Return what httpx sends for a call, all but its lines; `usual_s` is the longest wait of the client, if any."""
+    timeout_s = call.timeout_s
+    if call.at_least_s is not None and usual_s is not None and call.at_least_s > usual_s:
+        timeout_s = call.at_least_s
     headers = {**call.headers, **({} if call.lines is None else {"Content-Type": "application/x-ndjson"})}
-    given = {"json": call.body, "params": call.query or None, "headers": headers or None, "timeout": call.timeout_s}
+    given = {"json": call.body, "params": call.query or None, "headers": headers or None, "timeout": timeout_s}
     return {"method": call.method, "url": call.path} | {
         name: value for name, value in given.items() if value is not None
     }
@@ -80,7 +85,12 @@ def read(call: Call[_Answer], answer: httpx.Response) -> _Answer:
 
 def unreachable(url: object, problem: httpx.TransportError, *, perhaps_done: bool) -> ServiceError:
     """Return the error of a service that gave no answer."""
-    advice = "look whether it was done before you ask again" if perhaps_done else "is the service running?"
+    if perhaps_done:
+        advice = "look whether it was done before you ask again"
+    elif isinstance(problem, httpx.ReadTimeout):
+        advice = "it takes longer than the client waits; give more `timeout_s`"
+    else:
+        advice = "is the service running?"
     return ServiceError(f"{url} gave no answer ({type(problem).__name__}: {problem}); {advice}")
 
 

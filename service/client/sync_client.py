@@ -64,11 +64,13 @@ class Client:
         highlight: bool = False,
         explain: bool = False,
         params: SearchParams | Json | None = None,
+        complete: bool = False,
         timeout_ms: int | None = None,
     ) -> SearchResponse:
         """Find passages by a query in any language; the arguments are those of `service.schemas.SearchRequest`."""
         wishes = {"k": k, "filter": filter, "cursor": cursor, "snippet": snippet, "highlight": highlight}
-        rest = {"explain": explain, "params": params, "timeout_ms": timeout_ms}
+        # An older service knows nothing of `complete`.
+        rest = {"explain": explain, "params": params, "complete": complete or None, "timeout_ms": timeout_ms}
         return self._send(calls.search(index, query, **wishes, **rest))
 
     def search_all(self, index: str, query: str, *, page: int = 100, **wishes: Any) -> Iterator[HitBody]:
@@ -257,7 +259,7 @@ class Client:
             answer: httpx.Response | httpx.TransportError
             try:
                 content = None if call.lines is None else call.lines.sent()
-                answer = self._http.request(**request_options(call), content=content)
+                answer = self._http.request(**request_options(call, self._http.timeout.read), content=content)
             except httpx.TransportError as problem:
                 answer = problem
             try:

@@ -16,6 +16,7 @@ const WORTH_RETRYING = new Set([0, 429, 500, 502, 503, 504]);
 const $ = (id) => document.getElementById(id);
 const languages = new Intl.DisplayNames(["en"], { type: "language" });
 const kept = { k: $("k").value, effort: $("effort").value, show: $("show").value };
+const title = document.title;
 let shown = location.search;
 let filters = [];
 let running = null;
@@ -91,7 +92,7 @@ async function search(remember = true) {
 function showAnswer(answer, query, round) {
   const count = answer.hits.length;
   const found = count === 0 ? "Nothing found" : `${count} ${count === 1 ? "passage" : "passages"}`;
-  const warnings = answer.warnings.map((warning) => warning.message).join(" ");
+  const warnings = [...incomplete(answer), ...answer.warnings.map((warning) => warning.message)].join(" ");
   $("status").replaceChildren(`${found} for `, make("bdi", { lang: "", textContent: query }),
     ` in ${round.toFixed(0)} ms, ${answer.took_ms.total.toFixed(1)} ms of it in the service. ${warnings}`);
   $("stages").replaceChildren(...STAGES.filter((stage) => answer.took_ms[stage] > 0).map((stage) => {
@@ -102,10 +103,17 @@ function showAnswer(answer, query, round) {
   $("hits").replaceChildren(...answer.hits.map((hit) => showHit(hit, query, narrow)));
   document.title = `${query} · DR.DECR playground`;
   $("share").hidden = !navigator.clipboard;
-  $("nothing").replaceChildren(...(count === 0 ? advise() : []));
+  $("nothing").replaceChildren(...(count === 0 ? advise(answer) : []));
 }
 
-function advise() {
+function incomplete(answer) {
+  if (!answer.partial) return [];
+  if (!answer.missing_shards?.length) return ["The time was short: not every passage shows why it was found."];
+  return [`The answer is not complete: no answer came from ${answer.missing_shards.join(", ")}.`];
+}
+
+function advise(answer) {
+  if (answer.missing_shards?.length) return ["Some passages could not be searched. Try again in a moment."];
   if (!filters.length) return ["Try other words, or one of the examples above."];
   return ["No passage has what the filters ask for. ", pressable("Search without filters", () => {
     filters = [];
@@ -120,7 +128,7 @@ function showFailure(failure) {
   if (errors.length > 1) lines.push(make("ul", {}, ...errors.map((error) => make("li", { textContent: `${error.pointer}: ${error.message}` }))));
   if (retryAfter) lines.push(make("p", { textContent: `Try again in ${retryAfter} s.` }));
   if (requestId) lines.push(make("p", {}, "Request id: ", make("code", { textContent: requestId })));
-  if (WORTH_RETRYING.has(status)) lines.push(pressable("Try again", () => { $("query").focus(); start(false); }));
+  if (WORTH_RETRYING.has(status)) lines.push(pressable("Try again", () => { $("query").focus(); retry(); }));
   $("status").textContent = "";
   $("share").hidden = true;
   $("stages").replaceChildren();
@@ -177,9 +185,24 @@ async function start(fresh = true) {
     if (fresh) readAddress();
     if (!$("index").value) await loadIndexes();
     if ($("query").value) await search(false);
+    else if (fresh) clear();
   } catch (error) {
     showFailure(error);
   }
+}
+
+function retry() {
+  return $("query").value.trim() ? search() : start(false);
+}
+
+// An address without a query, as after Back, shows nothing of the search that came after it.
+function clear() {
+  running?.abort();
+  for (const id of ["hits", "stages", "problem", "nothing"]) $(id).replaceChildren();
+  showFilters();
+  $("share").hidden = true;
+  if (document.title !== title) $("status").textContent = "";
+  document.title = title;
 }
 
 function useTheme(theme) {

@@ -59,6 +59,9 @@ async def readyz(service: ServiceDependency, response: Response) -> HealthBody:
 async def metrics(service: ServiceDependency) -> Response:
     service.metrics.ready.set(service.readiness.ready)
     if service.loaded is not None:
+        # What is no longer served is no longer told.
+        service.metrics.passages.clear()
+        service.metrics.shard_calls.clear()
         for index in service.loaded.indexes.values():
             service.metrics.passages.labels(index.name).set(len(index.snapshot))
             if isinstance(index.snapshot, CountsCalls):

@@ -42,7 +42,7 @@ async def encode_texts(body: EncodeRequest, request: Request, service: ServiceDe
     watch = Stopwatch()
     encoder = service.engine.encoder
     limit = service.settings.max_query_chars if body.kind == "query" else service.settings.max_text_chars
-    texts = checked_all(body.texts, "/texts", limit)
+    texts = checked_all(body.texts, "/texts", limit, keep_lines=body.kind == "passage")
 
     def work(deadline: Deadline) -> Response:
         watch.add("queue", watch.elapsed_ms())
@@ -79,7 +79,7 @@ async def rerank_texts(body: RerankRequest, request: Request, service: ServiceDe
     watch = Stopwatch()
     encoder = service.engine.encoder
     query = checked(body.query, "/query", service.settings.max_query_chars)
-    texts = checked_all(body.texts, "/texts", service.settings.max_text_chars)
+    texts = checked_all(body.texts, "/texts", service.settings.max_text_chars, keep_lines=True)
 
     def work(deadline: Deadline) -> Response:
         watch.add("queue", watch.elapsed_ms())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from service.keys import new_key
 
 CHROMIUM = find_chromium()
 
-from playwright.sync_api import Browser, Locator, Page, expect  # noqa: E402 (only where it is installed)
+from playwright.sync_api import Browser, Locator, Page, Route, expect  # noqa: E402 (only where it is installed)
 
 ARABIC = "قطط وكلاب"
 # The tiny student reads 128 tokens, of which a word of letters that it does not know is one.
@@ -195,6 +196,31 @@ def test_link_gives_the_same_search_and_back_the_one_before(page: Page, browser:
     expect(page.locator("#status")).to_contain_text("for all about cats")
 
 
+def test_back_to_the_beginning_shows_no_search(page: Page):
+    ask(page, "cats")
+    page.get_by_role("button", name="Copy link").wait_for()
+    page.go_back()
+    expect(page.get_by_label("Query, in any language")).to_have_value("")
+    expect(page.locator("#hits > li")).to_have_count(0)
+    expect(page.get_by_role("button", name="Copy link")).to_be_hidden()
+    expect(page).not_to_have_title(re.compile("cats"))
+    page.go_forward()
+    expect(page.locator("#status")).to_contain_text("for cats")
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"), [(["2of2"], "no answer came from 2of2"), ([], "not every passage shows why it was found")]
+)
+def test_answer_that_is_not_complete_says_so(page: Page, missing: list[str], told: str):
+    def incomplete(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "partial": True, "missing_shards": missing})
+
+    page.route("**/search", incomplete)
+    ask(page, "cats")
+    expect(page.locator("#status")).to_contain_text(told)
+
+
 def test_copy_link_copies_the_address(page: Page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     expect(page.get_by_role("button", name="Copy link")).to_be_hidden()
@@ -244,6 +270,7 @@ def test_service_that_went_away_is_told_and_asked_again(page: Page):
     page.unroute("**/search")
     page.get_by_role("button", name="Try again").click()
     expect(page.locator("#hits > li")).to_have_count(6)
+    assert "q=cats" in page.url
 
 
 def test_error_of_a_proxy_that_is_no_json_is_told(page: Page):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import time
 from email.utils import formatdate
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -18,6 +20,7 @@ from service.client.call import Call, Nothing, read, request_options
 from service.client.calls import index, info, passage, search
 from service.client.retries import retry_after_s
 from service.keys import new_key
+from service.schemas import SearchRequest
 from service.schemas_data import TargetBody
 
 PUBLIC = [name for name in dir(Client) if not name.startswith("_") and name != "close"]
@@ -143,6 +146,61 @@ def test_retry_after_may_be_a_date():
 def test_names_cannot_leave_their_place_in_the_path():
     assert request_options(index("../x"))["url"] == "/v1/indexes/..%2Fx"
     assert request_options(passage("a", "b c?d"))["url"] == "/v1/indexes/a/passages/b%20c%3Fd"
+
+
+@pytest.mark.parametrize("passage_id", ["./notes/a.txt#0", "a/../b", "../b", ".", "..", "a//b", "..."])
+def test_id_reaches_the_service_as_it_is(passage_id):
+    asked: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path)
+        return httpx.Response(200, json={"id": passage_id, "title": "", "text": "t", "metadata": {}})
+
+    with Client("http://x", transport=httpx.MockTransport(answer)) as sdk:
+        assert sdk.passage("demo", passage_id).id == passage_id
+    assert unquote(asked[0].decode()) == f"/v1/indexes/demo/passages/{passage_id}"
+
+
+@pytest.mark.parametrize(("timeout_ms", "waits_s"), [(None, 30), (1_000, 30), (60_000, 75)])
+def test_client_waits_as_long_as_the_service_may_take(timeout_ms, waits_s):
+    waited: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        waited.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, json=SEARCHED)
+
+    with Client("http://x", transport=httpx.MockTransport(answer)) as sdk:
+        sdk.search("demo", "x", timeout_ms=timeout_ms)
+    assert waited == [waits_s]
+
+
+def test_wait_that_was_too_short_is_named_as_such():
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("timed out")
+
+    with (
+        Client("http://x", transport=httpx.MockTransport(answer), retries=0) as sdk,
+        pytest.raises(ServiceError, match="longer than the client waits; give more `timeout_s`"),
+    ):
+        sdk.search("demo", "x")
+
+
+def test_search_has_every_field_of_a_request():
+    given = set(inspect.signature(Client.search).parameters) - {"self", "index"}
+    assert given == set(SearchRequest.model_fields)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_complete_is_sent_where_it_is_wanted(complete):
+    bodies: list[dict[str, object]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(200, json=SEARCHED)
+
+    with Client("http://x", transport=httpx.MockTransport(answer)) as sdk:
+        list(sdk.search_all("demo", "x", complete=complete))
+    assert [body.get("complete") for body in bodies] == [True if complete else None]
 
 
 def test_fields_that_a_newer_service_adds_do_no_harm():

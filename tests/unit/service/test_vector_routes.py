@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from fake_engine import DIM, FakeEncoder
 
+from service.routes import vectors
+
 
 def test_encode_returns_what_the_encoder_gives(client):
     answer = client.post("/v1/encode", json={"texts": ["the moon", "cat"]}).json()
@@ -67,6 +69,20 @@ def test_rerank_orders_texts_as_a_search_would(client):
     assert [result["score"] for result in answer["results"]] == pytest.approx(
         [hit["score"] for hit in hits], abs=1e-5
     )
+
+
+def test_blank_lines_of_passages_end_sentences_as_in_an_index(client, monkeypatch):
+    seen: list[str] = []
+    encode_passages = vectors.encode_passages
+
+    def looking(encoder, texts, *rest):
+        seen.extend(texts)
+        return encode_passages(encoder, texts, *rest)
+
+    monkeypatch.setattr(vectors, "encode_passages", looking)
+    body = {"query": "a\nquery", "texts": ["One thing\n\nanother\x00thing"]}
+    assert client.post("/v1/rerank", json=body).status_code == 200
+    assert seen == ["One thing\n\nanother thing"]
 
 
 def test_rerank_returns_the_best_k(client):
