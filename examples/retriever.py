@@ -27,7 +27,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Retriever:
-    """Finds documents by a query in any language; `wishes` are those of `Client.search`."""
+    """Finds documents by a query in any language; `wishes` are the other fields of `service.schemas.BatchQuery`."""
 
     url: str
     index: str
