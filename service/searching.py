@@ -17,7 +17,7 @@ from drdecr.index.backend import SearchParams as IndexParams
 from drdecr.index.filters import Filter
 from service.cursors import Cursor, digest
 from service.deadline import SOFT_SHARE, Deadline
-from service.engine import Engine, ServedIndex, StagedEncoder
+from service.engine import Engine, Match, ServedIndex, StagedEncoder
 from service.explanation import explain_hit, highlight, window_of
 from service.problems import FieldError, Problem, shards_missing
 from service.schemas import MAX_EXPLAINED_K, MAX_K, HitBody, Range, SearchParams, SnippetBody, Warned
@@ -92,7 +92,7 @@ class Answer:
 def answer(
     encoder: Encoder, index: ServedIndex, wish: Wish, query: Encoded, deadline: Deadline, watch: Stopwatch
 ) -> Answer:
-    """Answer one encoded query; explanations stop when the deadline presses.
+    """Answer one encoded query; explanations stop when the deadline presses, or a shard gives none.
 
     Raises: Problem 504, ClientGoneError between two steps; 503 where shards are missing and the wish is `complete`.
     """
@@ -111,14 +111,9 @@ def answer(
     if missing and wish.complete:
         raise shards_missing(missing)
     pressed = False
-    for each in found if wish.explained else ():
-        deadline.check()
-        pressed = pressed or deadline.pressing
-        if not pressed:
-            with watch.stage("explain"):
-                _explain(index, wish, query, each)
-        elif wish.snippet is not None:
-            _cut(each.body, each.passage.text, [], wish.snippet)
+    if wish.explained:
+        with watch.stage("explain"):
+            pressed = _explain_all(index, wish, query, found, deadline, Reach(reach.until))
     return Answer(
         [each.body for each in found],
         query_warnings(encoder, query),
@@ -230,8 +225,30 @@ def _body(hit: Hit, passage: Passage) -> HitBody:
     )
 
 
-def _explain(index: ServedIndex, wish: Wish, query: Encoded, found: _Found) -> None:
-    matches = index.snapshot.explain(query, found.hit.position)
+def _explain_all(
+    index: ServedIndex, wish: Wish, query: Encoded, found: Sequence[_Found], deadline: Deadline, reach: Reach
+) -> bool:
+    """Explain hits, and cut their snippets; tell whether some are left without.
+
+    Raises: Problem 504, ClientGoneError; 503 where a shard gives no answer and the wish is `complete`.
+    """
+    pressed = False
+    for each in found:
+        deadline.check()
+        pressed = pressed or deadline.pressing
+        if not pressed:
+            matches = index.snapshot.explain(query, each.hit.position, reach=reach)
+            if reach.missing and wish.complete:
+                raise shards_missing(reach.missing)
+            pressed = bool(reach.missing)
+        if not pressed:
+            _explain(wish, query, each, matches)
+        elif wish.snippet is not None:
+            _cut(each.body, each.passage.text, [], wish.snippet)
+    return pressed
+
+
+def _explain(wish: Wish, query: Encoded, found: _Found, matches: Sequence[Match]) -> None:
     marks = highlight(found.passage, matches) if wish.highlight or wish.snippet is not None else []
     if wish.highlight:
         found.body.highlights = marks

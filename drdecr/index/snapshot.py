@@ -189,7 +189,9 @@ class Snapshot:
             times.candidates_s += time.perf_counter() - started
         return [self._search_one(self._lanes(queries, i), k, params, allowed, times) for i in range(len(queries))]
 
-    def explain(self, query: Encoded, position: int, *, text: int = 0) -> list[TokenMatch]:
+    def explain(
+        self, query: Encoded, position: int, *, text: int = 0, reach: Reach | None = None
+    ) -> list[TokenMatch]:
         """Say for each token of a query which token of a passage's best window it found; with a `closeness`, of all.
 
         Nothing for a passage without tokens.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ class ShardGoneError(Exception):
 
 
 class Latencies:
-    """The latest answers of a shard: how long 95 in 100 of them took at most."""
+    """The latest answers of a shard to one kind of call: how long 95 in 100 of them took at most."""
 
     def __init__(self) -> None:
         self._latest: deque[float] = deque(maxlen=_KEPT)
@@ -58,33 +58,34 @@ class Latencies:
 class Asking:
     """How one shard is asked.
 
-    Counts the questions, the second calls by why they were made, and the questions that got no answer.
+    Counts the questions, the second calls by why they were made, and the questions that got no answer. When a second
+    call is due is told by calls of the same kind: a search takes longer than the reading of a passage.
     """
 
     def __init__(self) -> None:
-        self.latencies = Latencies()
+        self.latencies: defaultdict[str, Latencies] = defaultdict(Latencies)
         self.asked = 0
         self.hedged = 0
         self.retried = 0
         self.missing = 0
 
-    async def ask(self, send: Send[_Result], timeout_s: float) -> _Result:
-        """Return the first answer of a call, a hedge after the p95 and one retry of a failed one.
+    async def ask(self, kind: str, send: Send[_Result], timeout_s: float) -> _Result:
+        """Return the first answer of a call of some kind, a hedge after the p95 and one retry of a failed one.
 
         Raises: ShardGoneError when all that was sent failed, or nothing came in time.
         """
         self.asked += 1
         try:
-            return await self._ask(send, timeout_s)
+            return await self._ask(self.latencies[kind], send, timeout_s)
         except ShardGoneError:
             self.missing += 1
             raise
 
-    async def _ask(self, send: Send[_Result], timeout_s: float) -> _Result:
+    async def _ask(self, latencies: Latencies, send: Send[_Result], timeout_s: float) -> _Result:
         loop = asyncio.get_running_loop()
         began = loop.time()
         # Under load the p95 may be near the deadline, where a hedge would come too late to answer.
-        until, hedge_at = began + timeout_s, began + min(self.latencies.p95_s, _LATEST_HEDGE * timeout_s)
+        until, hedge_at = began + timeout_s, began + min(latencies.p95_s, _LATEST_HEDGE * timeout_s)
         waiting = {asyncio.ensure_future(send())}
         hedged = retried = False
         try:
@@ -103,7 +104,7 @@ class Asking:
                 for each in done:
                     failure = each.exception()
                     if failure is None:
-                        self.latencies.add(loop.time() - began)
+                        latencies.add(loop.time() - began)
                         return each.result()
                     if not retried:
                         retried = True

@@ -117,12 +117,18 @@ class ShardedSnapshot:
             reach.missing |= own.missing
         return {passage_id: passage for part in found.values() for passage_id, passage in part.items()}
 
-    def explain(self, query: Encoded, position: int) -> Sequence[TokenMatch]:
-        """Explain a hit. Raises: Problem 503 where its shard gives no answer."""
-        shard, reach = self._shard_at(position), Reach()
-        found = self._ask({shard: ("explain", _without_places(query), position)}, reach)
+    def explain(self, query: Encoded, position: int, *, reach: Reach | None = None) -> Sequence[TokenMatch]:
+        """Explain a hit; not at all where its shard gives no answer, which `reach` then names.
+
+        Raises: Problem 503 for that without `reach`.
+        """
+        shard, own = self._shard_at(position), Reach(None if reach is None else reach.until)
+        found = self._ask({shard: ("explain", _without_places(query), position)}, own)
         if shard not in found:
-            raise shards_missing(reach.missing)
+            if reach is None:
+                raise shards_missing(own.missing)
+            reach.missing |= own.missing
+            return []
         matches: Sequence[TokenMatch] = found[shard]
         return matches
 
@@ -151,7 +157,7 @@ class ShardedSnapshot:
         async def one(shard: int, method: str, *arguments: Any) -> tuple[int, Any]:
             try:
                 answer = await self.asking[shard].ask(
-                    lambda: self._transport.send(shard, method, terms, *arguments), timeout_s
+                    method, lambda: self._transport.send(shard, method, terms, *arguments), timeout_s
                 )
             except ShardGoneError as gone:
                 log.warning("shard missing", shard=self.name_of(shard), method=method, reason=gone.reason)

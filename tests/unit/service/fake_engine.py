@@ -155,7 +155,7 @@ class FakeSnapshot:
     def passages_of(self, hits: Sequence[Hit], *, reach: Reach | None = None) -> Mapping[str, Passage]:
         return {hit.id: self._passages[hit.id] for hit in hits}
 
-    def explain(self, query: Encoded, position: int) -> list[FakeMatch]:
+    def explain(self, query: Encoded, position: int, *, reach: Reach | None = None) -> list[FakeMatch]:
         passage = self._encoded.windows.select(position, position + 1)
         products = query.vectors @ passage.vectors.T
         return [

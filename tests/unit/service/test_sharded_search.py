@@ -25,9 +25,13 @@ from indexer.change import add
 from service.cluster.asking import Asking, Latencies, ShardGoneError
 from service.cluster.backend import ShardedSnapshot
 from service.cluster.shard import OtherVersionError, ShardReplica, ShardSource, Terms
+from service.deadline import Deadline
 from service.engine import Engine, ServedIndex
 from service.problems import Problem
+from service.schemas import SearchParams as Params
+from service.searching import Answer, Wish, answer
 from service.settings import Settings
+from service.stopwatch import Stopwatch
 
 WORDS = ("alpha", "beta", "gamma", "delta")
 FOREVER_S = 60.0
@@ -166,12 +170,61 @@ def test_hedges_follow_what_answers_take() -> None:
     assert latencies.p95_s == pytest.approx(0.095, abs=0.006)
 
 
+def test_quick_calls_of_another_kind_bring_no_hedge_forward() -> None:
+    asking = Asking()
+    slow_s = 0.02
+
+    async def answer(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def asked() -> None:
+        for _ in range(40):
+            await asking.ask("search", lambda: answer(slow_s), 5.0)
+            for _ in range(8):
+                await asking.ask("explain", lambda: answer(0), 5.0)
+
+    asyncio.run(asked())
+    assert asking.latencies["search"].p95_s >= slow_s
+    assert asking.latencies["explain"].p95_s < asking.latencies["search"].p95_s
+
+
+def answered(snapshot: ShardedSnapshot, *, complete: bool, timeout_ms: int = 5_000) -> Answer:
+    wish = Wish("alpha beta", 10, highlight=True, explain=False, params=Params(), snippet=20, complete=complete)
+    query = ENCODER.encode([wish.query], "query")
+    return answer(ENCODER, ServedIndex("demo", snapshot), wish, query, Deadline(timeout_ms), Stopwatch())
+
+
+@pytest.mark.parametrize("trouble", [OSError("node died"), FOREVER_S])
+def test_a_shard_that_explains_nothing_leaves_hits_without_marks(
+    shards: tuple[ShardedSnapshot, Replicas], trouble: float | Exception
+) -> None:
+    snapshot, replicas = shards
+    # Each shard is searched and read; from its third call on, the second one is gone.
+    replicas.trouble = lambda shard, call: trouble if shard == 1 and call > 2 else 0.0
+    began = time.monotonic()
+    found = answered(snapshot, complete=False, timeout_ms=600)
+    assert time.monotonic() - began < FOREVER_S / 2
+    assert {hit.id for hit in found.hits} == {"p0", "p1", "p2", "p3"}
+    assert found.partial
+    marked = [hit.id for hit in found.hits if hit.highlights is not None]
+    assert set(marked) <= {"p0"}
+    assert all(hit.snippet is not None for hit in found.hits)
+
+
+def test_a_shard_that_explains_nothing_refuses_a_complete_answer(shards: tuple[ShardedSnapshot, Replicas]) -> None:
+    snapshot, replicas = shards
+    replicas.trouble = lambda shard, call: OSError("node died") if shard == 1 and call > 2 else 0.0
+    with pytest.raises(Problem, match="shard-2-of-2") as refused:
+        answered(snapshot, complete=True)
+    assert refused.value.status_code == 503
+
+
 def test_what_keeps_failing_is_given_up_with_its_reason() -> None:
     async def fail() -> None:
         raise OSError("connection refused")
 
     with pytest.raises(ShardGoneError, match="OSError: connection refused"):
-        asyncio.run(Asking().ask(fail, 5.0))
+        asyncio.run(Asking().ask("search", fail, 5.0))
 
 
 def manifest_of(tokens: list[int]) -> Manifest:
@@ -257,7 +310,7 @@ def test_asking_is_over_when_time_is() -> None:
     async def asked() -> float:
         began = time.monotonic()
         with pytest.raises(ShardGoneError, match="no answer within"):
-            await Asking().ask(never, 0.15)
+            await Asking().ask("search", never, 0.15)
         return time.monotonic() - began
 
     assert asyncio.run(asked()) < FOREVER_S / 2
