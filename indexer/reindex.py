@@ -49,7 +49,7 @@ def build_next(directory: DataDirectory, task: Task, encoder: Encoder, progress:
     An incremental build shares the files of the version before it and adds what is staged. It is a full one where
     there is no version yet, or another student built it. A full build writes everything anew; with the same student,
     the same reduction and 16 bits a dimension, stored passages keep their vectors.
-    Raises: UnknownNameError for an index that is gone, SnapshotBusyError while another build of it runs,
+    Raises: UnknownNameError for an index that is gone, SnapshotBusyError while a build or a restore of it goes on,
     UsageError for an index of more dimensions than the student has, SnapshotError, ResourceError.
     """
     record = directory.index(task.index)
@@ -59,7 +59,7 @@ def build_next(directory: DataDirectory, task: Task, encoder: Encoder, progress:
     with ExitStack() as stack:
         lock = try_lock(directory.path(task.index) / "build.lock", create=True)
         if lock is None:
-            raise SnapshotBusyError(f"another build of {task.index!r} runs; this one waits for it")
+            raise SnapshotBusyError(f"a build or a restore of {task.index!r} goes on")
         stack.callback(os.close, lock)
         if directory.version_of(task.index, task.job) is not None or (work / _SNAPSHOT / BUILD_FILE).is_file():
             return True

@@ -32,6 +32,8 @@ log = structlog.get_logger("indexer.worker")
 
 _LOOK_S = 1.0
 _REPORT_S = 0.5
+# Between two looks whether what is in the way of a build has ended.
+_BUSY_S = 0.5
 _RECOVERIES = 1_000
 """Workers that may die on one job before it fails. Each attempt goes on where the last one was."""
 
@@ -100,8 +102,7 @@ class Worker:
             task = Task(_job_id(), index, mode)
             log.info("building", job=task.job, mode=mode)
             with _explained(task):
-                self._check(task)
-                return build_next(self._directory, task, self._encoder, Reporter(lambda: self._check(task)))
+                return self._build(task)
 
         def put_in_place(index: str, mode: Mode) -> int:
             task = Task(_job_id(), index, mode)
@@ -116,6 +117,19 @@ class Worker:
             number = publish_step(index, mode) if built else self._directory.versions(index)[-1]
             log.info("built", job=_job_id(), index=index, number=number)
             return number
+
+    def _build(self, task: Task) -> bool:
+        """Make a version, once nothing else is at work on its index: a cancelled build ends at its next report."""
+        told = ""
+        while True:
+            self._check(task)
+            try:
+                return build_next(self._directory, task, self._encoder, Reporter(lambda: self._check(task)))
+            except SnapshotBusyError as busy:
+                if str(busy) != told:
+                    told = str(busy)
+                    log.info("waits", job=task.job, reason=told)
+                time.sleep(_BUSY_S)
 
     def _check(self, task: Task) -> None:
         """Stop work that is not wanted any more, or not ours. Raises: JobCancelledError."""
