@@ -35,7 +35,7 @@ def staged_directory(out: Path, *, force: bool) -> Iterator[Path]:
     """
     out = Path(os.path.abspath(out))  # noqa: PTH100 - resolve() would follow a link that is to be replaced
     check_target(out, force=force)
-    with named_trouble(out), writer_lock(out, "replace") if (out / MANIFEST).is_file() else nullcontext():
+    with named_trouble(out), replacing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(out)
         partial = out.with_name(f".{out.name}.building-{uuid.uuid4().hex[:12]}")
@@ -50,9 +50,22 @@ def staged_directory(out: Path, *, force: bool) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+@contextmanager
+def replacing(out: Path) -> Iterator[None]:
+    """Let nobody else change the snapshot at `out`, if there is one, until another is in its place.
+
+    Raises: SnapshotBusyError while another process changes it.
+    """
+    with writer_lock(out, "replace") if (out / MANIFEST).is_file() else nullcontext():
+        yield
+
+
 def publish_directory(partial: Path, out: Path, *, force: bool) -> None:
-    """Put a finished directory, a sibling of `out`, in the place of `out`. Raises: as `staged_directory`."""
-    with named_trouble(out), writer_lock(out, "replace") if (out / MANIFEST).is_file() else nullcontext():
+    """Put a finished directory, a sibling of `out`, in the place of `out`, within `replacing(out)`.
+
+    Raises: UsageError when `out` is taken, ResourceError when the disk is full.
+    """
+    with named_trouble(out):
         _publish(partial, out, force=force)
 
 

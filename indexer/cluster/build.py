@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ from indexer.cluster.plan import (
 from indexer.cluster.work import ChunkEncoder, build_segment, train
 from indexer.progress import SILENT, Progress
 from indexer.segments import pooled_residual
-from indexer.staging import check_target, named_trouble, publish_directory
+from indexer.staging import check_target, named_trouble, publish_directory, replacing
 
 CHUNK_PASSAGES = 1024
 
@@ -83,21 +84,22 @@ def build_on_cluster(
         raise UsageError(f"--bits must be one of {', '.join(map(str, BITS))}, got {bits}")
     started = time.monotonic()
     place = _workplace(out, force=force)
-    if restart:
-        for part in (BUILDING, "segments", "quantizers"):
-            place.remove(part)
-    spec = load_encoder(student).spec
-    reduction = reduction_of(dims, pool, spec.dim, spec.name)
-    with named_trouble(Path(place.location)):
-        wanted = wish(passages, spec, bits, reduction, segments, chunk_passages, skip_bad_lines)
-        plan = _plan(place, student, passages, wanted, progress)
-    join_cluster(address)
-    with plain_errors("the build"):
-        resumed_chunks = len(encoded_chunks(place))
-        _encode(place, plan, encoders, progress)
-        resumed_segments = len(finished_segments(place))
-        _write_segments(place, plan, progress)
-    manifest, finished = _publish(place, plan, out, force=force)
+    # What was added to a snapshot that is replaced at the end would be lost.
+    with replacing(Path(out).absolute()) if isinstance(place, DirectoryPlace) else nullcontext():
+        if restart:
+            _throw_away(place)
+        spec = load_encoder(student).spec
+        reduction = reduction_of(dims, pool, spec.dim, spec.name)
+        with named_trouble(Path(place.location)):
+            wanted = wish(passages, spec, bits, reduction, segments, chunk_passages, skip_bad_lines)
+            plan = _plan(place, student, passages, wanted, progress)
+        join_cluster(address)
+        with plain_errors("the build"):
+            resumed_chunks = len(encoded_chunks(place))
+            _encode(place, plan, encoders, progress)
+            resumed_segments = len(finished_segments(place))
+            _write_segments(place, plan, progress)
+        manifest, finished = _publish(place, plan, out, force=force)
     return ClusterBuildReport(
         out=out,
         version=manifest.version,
@@ -142,8 +144,7 @@ def _plan(place: Place, student: Path, passages: Path, wanted: Wanted, progress:
                 "it away by --restart"
             )
         return found
-    for part in (BUILDING, "segments", "quantizers"):
-        place.remove(part)
+    _throw_away(place)
     skipped = SkippedLines() if wanted.skip_bad_lines else None
     advance = progress.stage("Reading", None, "passages")
     count, chunks = cut_passages(passages, place, wanted.chunk_passages, skipped, advance)
@@ -159,6 +160,15 @@ def _plan(place: Place, student: Path, passages: Path, wanted: Wanted, progress:
     )
     write_plan(place, plan)
     return plan
+
+
+def _throw_away(place: Place) -> None:
+    """Remove what a build left: of a directory all of it, which may be the snapshot that a killed one replaced."""
+    if isinstance(place, DirectoryPlace):
+        shutil.rmtree(place.root, ignore_errors=True)
+        return
+    for part in (BUILDING, "segments", "quantizers"):
+        place.remove(part)
 
 
 class _EncoderActor:
@@ -267,9 +277,9 @@ def _publish(place: Place, plan: Plan, out: str, *, force: bool) -> tuple[Manife
     if isinstance(place, DirectoryPlace):
         path = Path(out).absolute()
         publish_directory(place.root, path, force=force)
-        shutil.rmtree(path / BUILDING)
-        # Where a snapshot was replaced, it lies here now.
+        # Where a snapshot was replaced, it lies here now; a build that finds it would take its settings for its own.
         shutil.rmtree(place.root, ignore_errors=True)
+        shutil.rmtree(path / BUILDING)
     else:
         place.remove(BUILDING)
     return manifest, finished

@@ -11,7 +11,6 @@ Beside what becomes the snapshot, its place holds `building/` until the manifest
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -176,8 +175,3 @@ def read_quantizer(place: Place) -> QuantizerRecord | None:
 
 def write_quantizer(place: Place, record: QuantizerRecord) -> None:
     place.write(_QUANTIZER_RECORD, record.model_dump_json().encode())
-
-
-def key_of(wanted: Wanted) -> str:
-    """Return a short name for what is wanted."""
-    return hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()[:16]

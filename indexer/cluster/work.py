@@ -29,7 +29,6 @@ from indexer.cluster.plan import (
     Plan,
     encoded_chunks,
     finished_segments,
-    key_of,
     require_plan,
     segment_name,
     vectors_name,
@@ -115,7 +114,7 @@ def _load_student(place: Place, plan: Plan, *, gpu: bool) -> Encoder:
     if isinstance(place, DirectoryPlace):
         student = place.root / STUDENT
     else:
-        student = Path(tempfile.gettempdir()) / f"drdecr-student-{os.getuid()}-{key_of(plan.wanted)}"
+        student = Path(tempfile.gettempdir()) / f"drdecr-student-{os.getuid()}-{plan.spec.fingerprint[:16]}"
         fetch_tree(place, STUDENT, student)
     # On a GPU torch encodes passages, many times as fast as ONNX Runtime on a processor.
     backend = "torch" if gpu and (student / "modules.json").is_file() else "auto"

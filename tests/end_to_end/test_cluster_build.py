@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from drdecr.encoder.load import load_encoder
-from drdecr.errors import InputError, SnapshotError, UsageError
+from drdecr.errors import InputError, SnapshotBusyError, SnapshotError, UsageError
 from drdecr.index import Snapshot
 from drdecr.index.backend import EXACT
 from drdecr.index.part import SnapshotPart, fetch_part, read_version
@@ -20,6 +21,7 @@ from indexer.cluster import build as cluster_build
 from indexer.cluster.build import build_on_cluster
 from indexer.cluster.plan import encoded_chunks, finished_segments
 from indexer.damage import verify
+from indexer.lock import writer_lock
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,35 @@ def test_a_bad_line_is_named_before_any_work(cluster: Any, tiny_student: Path, t
         build_here(cluster, tiny_student, bad, str(tmp_path / "out"))
     report = build_here(cluster, tiny_student, bad, str(tmp_path / "out"), skip_bad_lines=True)
     assert (report.passages, report.skipped_lines) == (1, 1)
+
+
+def test_a_snapshot_that_is_replaced_cannot_change_meanwhile(
+    cluster: Any,
+    tiny_student: Path,
+    passages_file: Path,
+    local: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, left = tmp_path / "out", tmp_path / ".out.ray-build"
+    shutil.copytree(local, out)
+    # As a build leaves it that was killed once its snapshot was in the place of an older one.
+    shutil.copytree(local, left)
+    (left / "tuning.json").write_text("{}")
+    with writer_lock(out, "add"), pytest.raises(SnapshotBusyError):
+        build_here(cluster, tiny_student, passages_file, str(out), force=True)
+    encode = cluster_build._encode
+
+    def while_somebody_adds(*given: Any) -> None:
+        with pytest.raises(SnapshotBusyError), writer_lock(out, "add"):
+            pass
+        encode(*given)
+
+    monkeypatch.setattr(cluster_build, "_encode", while_somebody_adds)
+    report = build_here(cluster, tiny_student, passages_file, str(out), force=True, segments=1, chunk_passages=1024)
+    assert report.version == Snapshot.open(local).version
+    assert {path.name for path in tmp_path.iterdir()} == {"out"}
+    assert {path.name for path in out.iterdir()} == {"manifest.json", "quantizers", "segments"}
 
 
 def test_an_error_of_a_worker_is_told_as_it_was(
