@@ -28,7 +28,7 @@ from drdecr.encoder.settings import SETTINGS_FILE
 from drdecr.encoder.torch_runtime import TASKS, fast_tokenizer, load_model
 from drdecr.errors import ModelError, ResourceError, UsageError
 from training.batches import InOrder, InSteps
-from training.checkpoints import MarksCheckpoints, last_whole_checkpoint
+from training.checkpoints import MarksCheckpoints, SavesInTime, last_whole_checkpoint
 from training.json_file import write_json
 from training.progress import StepProgress
 from training.recipe import AnyStage, LearningRates
@@ -149,6 +149,9 @@ def fit(
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(MarksCheckpoints())
+    if processes() == 1:
+        # The clocks of several would not agree when to save.
+        trainer.add_callback(SavesInTime())
     checkpoint = last_whole_checkpoint(folder / "checkpoints")
     with SummaryWriter(str(folder / "tensorboard")) if is_first_process() else _NoWriter() as writer:
         if is_first_process():
