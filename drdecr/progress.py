@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 LINE_EVERY_S = 600.0
 """How often a log gets a line; what takes less time writes none."""
+# From here on a terminal shows thousands and millions, not each.
+_MANY = 100_000
 
 
 class ProgressBar:
@@ -20,7 +22,7 @@ class ProgressBar:
     """
 
     def __init__(self, name: str, total: int | None, unit: str, *, done: int = 0, keep: bool = False) -> None:
-        where = _on_terminal(keep) if sys.stderr.isatty() else _in_log(total)
+        where = _on_terminal(total, keep) if sys.stderr.isatty() else _in_log(total)
         self._bar: tqdm[Any] = tqdm(desc=name, total=total, unit=f" {unit}", initial=done, smoothing=0, **where)
 
     def advance(self, count: int) -> None:
@@ -43,8 +45,9 @@ class ProgressBar:
         self.close()
 
 
-def _on_terminal(keep: bool) -> dict[str, Any]:
-    return {"file": sys.stderr, "leave": keep, "dynamic_ncols": True, "unit_scale": True}
+def _on_terminal(total: int | None, keep: bool) -> dict[str, Any]:
+    many = total is None or total >= _MANY
+    return {"file": sys.stderr, "leave": keep, "dynamic_ncols": True, "unit_scale": many}
 
 
 def _in_log(total: int | None) -> dict[str, Any]:

@@ -51,21 +51,25 @@ def staged_directory(out: Path, *, force: bool) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(out: Path) -> Iterator[None]:
-    """Let nobody else change the snapshot at `out`, if there is one, until another is in its place.
+def replacing(out: Path) -> Iterator[bool]:
+    """Let nobody else change the snapshot at `out`, if there is one, until another is in its place; tell whether.
 
     Raises: SnapshotBusyError while another process changes it.
     """
-    with writer_lock(out, "replace") if (out / MANIFEST).is_file() else nullcontext():
-        yield
+    if not (out / MANIFEST).is_file():
+        yield False
+        return
+    with writer_lock(out, "replace"):
+        yield True
 
 
-def publish_directory(partial: Path, out: Path, *, force: bool) -> None:
-    """Put a finished directory, a sibling of `out`, in the place of `out`, within `replacing(out)`.
+def publish_directory(partial: Path, out: Path, *, force: bool, held: bool = False) -> None:
+    """Put a finished directory, a sibling of `out`, in the place of `out`, which a caller may hold by `replacing`.
 
-    Raises: UsageError when `out` is taken, ResourceError when the disk is full.
+    Raises: UsageError when `out` is taken, SnapshotBusyError while another process changes it, ResourceError when the
+    disk is full.
     """
-    with named_trouble(out):
+    with named_trouble(out), nullcontext() if held else replacing(out):
         _publish(partial, out, force=force)
 
 

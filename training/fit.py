@@ -271,6 +271,7 @@ def _arguments(
     run: StageRun, model: MultiVectorEncoder, steps: int, rates: dict[str, float], *, validates: bool
 ) -> MultiVectorEncoderTrainingArguments:
     stage = run.stage
+    require_whole_parts(stage)
     parts = stage.accumulate * processes()
     prompts = {
         column: prompt

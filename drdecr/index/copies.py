@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import shutil
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,11 @@ VERSION_LENGTH = 32
 _LOCK = ".lock"
 # The directory may hold what is not ours, with locks of its own.
 _OURS = re.compile(rf"[0-9a-f]{{{VERSION_LENGTH}}}{re.escape(_LOCK)}")
+
+
+def cache_directory() -> Path:
+    """Return where copies of remote files lie on this machine: DRDECR_CACHE, or a directory of the user's."""
+    return Path(os.environ.get("DRDECR_CACHE") or f"{tempfile.gettempdir()}/drdecr-cache-{os.getuid()}")
 
 
 def hold(cache: Path, version: str) -> int:

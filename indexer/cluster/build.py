@@ -10,7 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from drdecr import __version__, errors
 from drdecr.corpus import SkippedLines
 from drdecr.encoder.load import load_encoder
-from drdecr.errors import DrDecrError, UsageError
+from drdecr.errors import DrDecrError, SnapshotError, UsageError
 from drdecr.index.codec import BITS
 from drdecr.index.manifest import MANIFEST, Manifest, format_of, render_manifest
 from drdecr.index.place import DirectoryPlace, Place, is_url, open_place
@@ -85,7 +85,7 @@ def build_on_cluster(
     started = time.monotonic()
     place = _workplace(out, force=force)
     # What was added to a snapshot that is replaced at the end would be lost.
-    with replacing(Path(out).absolute()) if isinstance(place, DirectoryPlace) else nullcontext():
+    with replacing(Path(out).absolute()) if isinstance(place, DirectoryPlace) else nullcontext(False) as held:
         if restart:
             _throw_away(place)
         spec = load_encoder(student).spec
@@ -99,7 +99,7 @@ def build_on_cluster(
             _encode(place, plan, encoders, progress)
             resumed_segments = len(finished_segments(place))
             _write_segments(place, plan, progress)
-        manifest, finished = _publish(place, plan, out, force=force)
+        manifest, finished = _publish(place, plan, out, force=force, held=held)
     return ClusterBuildReport(
         out=out,
         version=manifest.version,
@@ -123,12 +123,18 @@ def _workplace(out: str, *, force: bool) -> Place:
     if is_url(out):
         place = open_place(out)
         if place.exists(MANIFEST):
+            # Its build was killed before it could.
+            place.remove(BUILDING)
             raise UsageError(
                 f"{out} holds a snapshot already, whose readers fetch its files; choose another --out and point them "
                 "at that"
             )
         return place
     path = Path(out).absolute()
+    if (path / MANIFEST).is_file() and (path / BUILDING).is_dir():
+        # Likewise. In a snapshot that is replaced it could be taken for an unfinished build.
+        with suppress(SnapshotError), replacing(path):
+            shutil.rmtree(path / BUILDING, ignore_errors=True)
     check_target(path, force=force)
     return DirectoryPlace(path.with_name(f".{path.name}.ray-build"))
 
@@ -257,7 +263,9 @@ def _tell(work: Callable[[], int], location: str) -> dict[str, Any]:
         return {"passages": 0, "error": str(problem), "kind": type(problem).__name__}
 
 
-def _publish(place: Place, plan: Plan, out: str, *, force: bool) -> tuple[Manifest, list[FinishedSegment]]:
+def _publish(
+    place: Place, plan: Plan, out: str, *, force: bool, held: bool = False
+) -> tuple[Manifest, list[FinishedSegment]]:
     """Write the manifest, after everything that it names."""
     finished = [read_segment(place, segment) for segment in range(plan.segments)]
     quantizer = read_quantizer(place)
@@ -276,10 +284,11 @@ def _publish(place: Place, plan: Plan, out: str, *, force: bool) -> tuple[Manife
     place.write(MANIFEST, render_manifest(manifest).encode())
     if isinstance(place, DirectoryPlace):
         path = Path(out).absolute()
-        publish_directory(place.root, path, force=force)
+        publish_directory(place.root, path, force=force, held=held)
         # Where a snapshot was replaced, it lies here now; a build that finds it would take its settings for its own.
         shutil.rmtree(place.root, ignore_errors=True)
-        shutil.rmtree(path / BUILDING)
+        # The snapshot is whole by now: what cannot be removed goes with the next build.
+        shutil.rmtree(path / BUILDING, ignore_errors=True)
     else:
         place.remove(BUILDING)
     return manifest, finished

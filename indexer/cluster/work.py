@@ -5,7 +5,7 @@ Each is done once or again with the same result: what it writes appears whole, a
 
 from __future__ import annotations
 
-import os
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from drdecr.encoder.load import load_encoder
+from drdecr.encoder.settings import MANIFEST_FILE, ONNX_FOLDER
 from drdecr.encoder.types import Encoder
 from drdecr.encoder.windows import Windowed, encode_windows, join
 from drdecr.errors import ModelMismatchError
-from drdecr.index.manifest import QuantizerRecord
+from drdecr.index.copies import cache_directory
+from drdecr.index.manifest import QuantizerRecord, StudentRecord
 from drdecr.index.place import DirectoryPlace, Place, fetch_tree, open_place
 from drdecr.index.quantizer import QUANTIZER as QUANTIZER_FILE
 from indexer.centroids import token_lists
@@ -114,17 +116,31 @@ def _load_student(place: Place, plan: Plan, *, gpu: bool) -> Encoder:
     if isinstance(place, DirectoryPlace):
         student = place.root / STUDENT
     else:
-        student = Path(tempfile.gettempdir()) / f"drdecr-student-{os.getuid()}-{plan.spec.fingerprint[:16]}"
+        student = cache_directory() / f"student-{_student_key(place, plan.spec.fingerprint)}"
         fetch_tree(place, STUDENT, student)
     # On a GPU torch encodes passages, many times as fast as ONNX Runtime on a processor.
     backend = "torch" if gpu and (student / "modules.json").is_file() else "auto"
     encoder = load_encoder(student, threads=1, backend=backend)  # type: ignore[arg-type]
-    if encoder.spec != plan.spec:
+    # A snapshot keeps less of a student than its settings say: what is kept must agree.
+    if StudentRecord.of(encoder.spec) != plan.wanted.student:
         raise ModelMismatchError(
             f"the student in {place.location}/{STUDENT} is {encoder.spec.fingerprint}, the build began with "
             f"{plan.spec.fingerprint}; begin anew by --restart"
         )
     return encoder
+
+
+def _student_key(place: Place, fingerprint: str) -> str:
+    """Return what tells a node's copy of a student from others.
+
+    The fingerprint leaves `onnx/` out, whose own record vouches for its files; either may travel alone.
+    """
+    total = hashlib.sha256(fingerprint.encode())
+    names = sorted(place.names(STUDENT))
+    total.update("\0".join(names).encode())
+    if (record := f"{ONNX_FOLDER}/{MANIFEST_FILE}") in names:
+        total.update(place.read(f"{STUDENT}/{record}"))
+    return total.hexdigest()[:16]
 
 
 @contextmanager

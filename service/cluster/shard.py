@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from drdecr.corpus import Passage
 from drdecr.encoder.types import Encoded
 from drdecr.errors import UsageError
 from drdecr.index.backend import Hit, SearchParams
-from drdecr.index.copies import sweep
+from drdecr.index.copies import cache_directory, sweep
 from drdecr.index.filters import Filter
 from drdecr.index.part import SnapshotPart, divide, fetch_part, merge, part_manifest, read_version
 from drdecr.index.place import open_place
@@ -109,8 +106,3 @@ class ShardReplica:
 
         loop = asyncio.get_running_loop()
         return await asyncio.gather(*(loop.run_in_executor(self._threads, in_time, part) for part in parts))
-
-
-def cache_directory() -> Path:
-    """Return where copies of remote snapshots lie on this machine: DRDECR_CACHE, or a directory of the user's."""
-    return Path(os.environ.get("DRDECR_CACHE") or f"{tempfile.gettempdir()}/drdecr-cache-{os.getuid()}")

@@ -1,91 +1,22 @@
-"""The playground in a real browser, over `drdecr serve` with a tiny student."""
+"""What the playground answers, remembers in its address, and says when something is wrong."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import find_chromium, opened_page, running_browser
-from service_process import COMMAND, RunningService, environment, running_service
+from browser import find_chromium, opened_page
+from playground_passages import LONG
+from service_process import RunningService, running_service
 
 from service.keys import new_key
 
-CHROMIUM = find_chromium()
+find_chromium()
 
-from playwright.sync_api import Browser, Locator, Page, Route, expect  # noqa: E402 (only where it is installed)
-
-ARABIC = "قطط وكلاب"
-# The tiny student reads 128 tokens, of which a word of letters that it does not know is one.
-LONG = f"{'œ' * 14} " * 40 + "Zebras graze here. " + f"{'œ' * 14} " * 40
-PASSAGES = [
-    {"id": "cats", "title": "Cats", "text": "All about cats.", "metadata": {"kind": "animal", "legs": 4}},
-    {
-        "id": "dogs",
-        "title": "Dogs",
-        "text": "All about dogs.",
-        "metadata": {"kind": "animal", "tags": ["loud", "dear"]},
-    },
-    {"id": "moons", "title": "Moons", "text": "All about moons.", "metadata": {"kind": "world"}},
-    {"id": "zebras", "text": LONG, "metadata": {"kind": "animal"}},
-    {"id": "markup", "title": "<b>Quux</b>", "text": "<img src=x onerror='document.title=1'> quux quux."},
-    {"id": "faces", "title": "Faces", "text": "😀🐈 wombat 😀 wombat."},
-]
-
-
-@pytest.fixture(scope="module")
-def snapshot(tiny_student: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("playground")
-    passages = directory / "passages.jsonl"
-    passages.write_text("".join(json.dumps(passage) + "\n" for passage in PASSAGES), encoding="utf-8")
-    build = [*COMMAND, "index", "build", "--student", tiny_student, "--passages", passages]
-    subprocess.run(
-        [*build, "--out", directory / "snapshot"], check=True, env=environment(), stdout=subprocess.DEVNULL
-    )
-    return directory / "snapshot"
-
-
-@pytest.fixture(scope="module")
-def service(tiny_student: Path, snapshot: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    log = tmp_path_factory.mktemp("log") / "serve.log"
-    options = ("--student", tiny_student, "--index", f"demo={snapshot}")
-    with running_service(log, *options, MAX_QUERY_CHARS="60") as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with running_browser(CHROMIUM) as running:
-        yield running
-
-
-@pytest.fixture
-def page(browser: Browser, service: RunningService) -> Iterator[Page]:
-    with opened_page(browser, service.url) as opened:
-        opened.goto("/")
-        expect(opened.locator("#status")).to_contain_text("6 passages are ready")
-        yield opened
-
-
-def ask(page: Page, query: str) -> None:
-    page.get_by_label("Query, in any language").fill(query)
-    page.keyboard.press("Enter")
-    expect(page.locator("#status")).to_contain_text(f"for {query}")
-
-
-def choice(page: Page, name: str) -> Locator:
-    return page.get_by_role("combobox", name=name)
-
-
-def hit(page: Page, name: str) -> Locator:
-    return (
-        page.get_by_role("list", name="Passages")
-        .get_by_role("listitem")
-        .filter(has=page.get_by_role("heading", name=name))
-    )
+from playground_steps import ask, choice, hit  # noqa: E402 (needs it)
+from playwright.sync_api import Browser, Page, Route, expect  # noqa: E402 (only where it is installed)
 
 
 def test_results_show_title_score_metadata_marks_and_stages(page: Page):
@@ -296,117 +227,3 @@ def test_key_is_asked_for_and_then_used(browser: Browser, tiny_student: Path, sn
         page.keyboard.press("Enter")
         expect(page.locator("#hits > li")).to_have_count(6)
         assert key not in page.url
-
-
-def test_right_to_left_query_is_laid_out_from_the_right(page: Page):
-    choice(page, "Show").select_option("heat")
-    ask(page, ARABIC)
-    query = page.get_by_label("Query, in any language")
-    assert query.evaluate("node => getComputedStyle(node).direction") == "rtl"
-    boxes = [piece.bounding_box() for piece in page.locator(".pieces").first.get_by_role("button").all()]
-    assert boxes[0]["x"] > boxes[1]["x"] > boxes[2]["x"]
-    assert page.locator("#hits p").first.evaluate("node => getComputedStyle(node).direction") == "ltr"
-    ask(page, "cats")
-    boxes = [piece.bounding_box() for piece in page.locator(".pieces").first.get_by_role("button").all()]
-    assert boxes[0]["x"] < boxes[1]["x"]
-
-
-def tab_to(page: Page, selector: str, key: str = "Tab") -> None:
-    for _ in range(40):
-        if page.locator(f"{selector}:focus").count():
-            return
-        page.keyboard.press(key)
-    raise AssertionError(f"{selector} is not reached by {key}")
-
-
-def test_everything_is_done_by_keyboard(page: Page):
-    expect(page.get_by_label("Query, in any language")).to_be_focused()
-    page.keyboard.type("all about dogs")
-    page.keyboard.press("Enter")
-    expect(page.locator("#hits > li")).to_have_count(6)
-    expect(page.get_by_label("Query, in any language")).to_be_focused()
-    tab_to(page, "#show")
-    page.keyboard.press("ArrowDown")
-    expect(page.locator(".pieces").first).to_be_visible()
-    tab_to(page, ".skip", "Shift+Tab")
-    expect(page.get_by_role("link", name="Skip to the results")).to_be_in_viewport()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.keyboard.press("Enter")
-    expect(page.locator("#results")).to_be_focused()
-    # Another search would replace the hits, and with them what has the focus.
-    page.wait_for_timeout(300)
-    assert asked == []
-    tab_to(page, ".pieces button")
-    assert page.locator(".pieces button:focus").evaluate("node => getComputedStyle(node).outlineStyle") == "solid"
-    expect(page.locator("mark.chosen")).not_to_have_count(0)
-    page.keyboard.press("Space")
-    expect(page.locator(".pieces button:focus")).to_have_attribute("aria-pressed", "true")
-    tab_to(page, ".facts button")
-    page.keyboard.press("Enter")
-    expect(page.locator("#filters button")).to_have_count(1)
-    expect(page.locator("#results")).to_be_focused()
-    tab_to(page, "#filters button")
-    page.keyboard.press("Enter")
-    expect(page.locator("#filters button")).to_have_count(0)
-    expect(page.get_by_label("Query, in any language")).to_be_focused()
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("show", ["words", "heat"])
-def test_page_breaks_no_rule_of_accessibility(page: Page, theme: str, show: str):
-    axe = pytest.importorskip(
-        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
-    )
-    page.emulate_media(color_scheme=theme)
-    choice(page, "Show").select_option(show)
-    ask(page, "all about zebras")
-    page.locator("#hits button").first.click()
-    # While a search runs, and for a moment after it, old hits are pale on purpose.
-    page.wait_for_function("() => getComputedStyle(document.querySelector('.hits')).opacity === '1'")
-    page.wait_for_function("() => !document.getAnimations().some((one) => one.playState === 'running')")
-    result = axe.Axe().run(page)
-    assert result.violations_count == 0, result.generate_report()
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_hottest_piece_can_still_be_read(page: Page, theme: str):
-    page.emulate_media(color_scheme=theme)
-    choice(page, "Show").select_option("heat")
-    ask(page, "cats")
-    assert page.locator(".pieces button").first.evaluate(CONTRAST) >= 4.5
-
-
-CONTRAST = """node => {
-  node.style.setProperty("--heat", "1");
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d");
-  const luminance = (color) => {
-    canvas.fillStyle = color;
-    canvas.fillRect(0, 0, 1, 1);
-    const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map((value) => value / 255)
-      .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const { color, backgroundColor } = getComputedStyle(node);
-  const [dark, light] = [luminance(color), luminance(backgroundColor)].sort((a, b) => a - b);
-  return (light + 0.05) / (dark + 0.05);
-}"""
-
-
-def test_chosen_theme_is_kept(page: Page):
-    ground = "getComputedStyle(document.body).backgroundColor"
-    page.emulate_media(color_scheme="light")
-    light = page.evaluate(ground)
-    page.get_by_role("button", name="Theme: system").click()
-    page.get_by_role("button", name="Theme: light").click()
-    dark = page.evaluate(ground)
-    page.reload()
-    expect(page.get_by_role("button", name="Theme: dark")).to_be_visible()
-    assert page.evaluate(ground) == dark != light
-
-
-def test_narrow_screen_needs_no_sideways_scrolling(page: Page):
-    page.set_viewport_size({"width": 320, "height": 640})
-    choice(page, "Show").select_option("heat")
-    ask(page, "all about zebras and moons")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 320
