@@ -14,16 +14,19 @@ with open(served / "calls.log", "a") as log:
 if os.environ.get("APT_MODE") == "closed" and "pkgnames" not in words:
     print("W: Failed to fetch http://mirror/debian/dists/test/InRelease  Temporary failure resolving 'mirror'")
     sys.exit(0 if "update" in words else 100)
-packages = {path.name.split("_")[0]: path for path in served.glob("*.deb")}
+packages = {path.name.split("_")[0]: path for path in sorted(served.glob("*.deb"), key=os.path.getmtime)}
 if "pkgnames" in words and os.environ.get("APT_MODE") != "closed":
     print("\\n".join(packages))
 if "dump" in words:
     print('Acquire::IndexTargets::deb::Packages "";')
     print('Acquire::IndexTargets::deb::Translations::MetaKey "x";')
 if "download" in words:
-    for name in words[words.index("download") + 1 :]:
-        if name in packages:
-            shutil.copy(packages[name], os.getcwd())
+    here = pathlib.Path.cwd()
+    for path in (packages[word] for word in words[words.index("download") + 1 :] if word in packages):
+        if "--print-uris" not in words:
+            shutil.copy(path, here)
+        elif not (here / path.name).exists():
+            print(f"'http://mirror/{path.name}' {path.name} 1 SHA256:0")
 """
 
 
@@ -43,17 +46,19 @@ class Mirror:
             (self.programs / name).write_text(f"#!{sys.executable}\n{APT}")
             (self.programs / name).chmod(0o755)
 
-    def package(self, name: str, files: dict[str, bytes]) -> None:
-        root = self.folder / f"{name}-root"
+    def package(self, name: str, files: dict[str, bytes], version: str = "1") -> None:
+        """Serve a package; its latest version made here is the one that the programs offer."""
+        root = self.folder / f"{name}-{version}-root"
         for path, content in files.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(content)
         (root / "DEBIAN").mkdir()
         (root / "DEBIAN" / "control").write_text(
-            f"Package: {name}\nVersion: 1\nArchitecture: all\nMaintainer: Nobody <n@example.org>\nDescription: made\n"
+            f"Package: {name}\nVersion: {version}\nArchitecture: all\n"
+            "Maintainer: Nobody <n@example.org>\nDescription: made\n"
         )
         subprocess.run(
-            ["dpkg-deb", "--root-owner-group", "-b", str(root), str(self.served / f"{name}_1_all.deb")],
+            ["dpkg-deb", "--root-owner-group", "-b", str(root), str(self.served / f"{name}_{version}_all.deb")],
             check=True,
             capture_output=True,
         )

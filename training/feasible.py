@@ -8,7 +8,7 @@ from pathlib import Path
 from drdecr.errors import InputError
 from training.fit import require_whole_parts
 from training.plan import require_steps
-from training.recipe import AnyStage, LiteralStage, RankingStage, Recipe, Stage
+from training.recipe import EMBEDDED, AnyStage, LiteralStage, RankingStage, Recipe, Stage
 from training.rows import Row, choose, language_of
 from training.run_directory import stage_folder
 
@@ -20,9 +20,12 @@ def require_feasible(
 ) -> None:
     """Raise the error of the first stage that could not train; it would show only after the stages before it.
 
-    Raises: InputError where a stage has no rows; UsageError where its batch has no parts for every process, or where
-    several processes would have to time a step.
+    Raises: InputError where a stage has no rows, or the embedded base no texts to be fitted to; UsageError where the
+    batch of a stage has no parts for every process, or where several processes would have to time a step.
     """
+    starts = [recipe.student, *(stage.start for stage in recipe.stages)]
+    if EMBEDDED in starts and not any(parallel.values()):
+        raise InputError("the embedded base is fitted to parallel text: name some under `data` or `parallel`")
     if recipe.switched is not None:
         # What they are made of is there, but they are not yet: any row stands for them.
         stands_in = [next(iter(rows)) for rows in parallel.values() if rows][:1]

@@ -21,7 +21,7 @@ from drdecr.encoder.torch_runtime import TorchEncoder, load_model
 from drdecr.errors import InputError
 from drdecr.progress import ProgressBar
 from training.candidates.collator import CandidateCollator, TextInputs
-from training.candidates.lists import CandidateLists, random_lists
+from training.candidates.lists import CandidateLists, answers_of, random_lists
 from training.candidates.mining import mine_lists
 from training.candidates.published import open_lists
 from training.candidates.scores import CrossEncoderScorer, Scorer, TeacherScorer, stored_scores
@@ -80,7 +80,7 @@ def run_ranking(run: StageRun, inputs: RankingInputs) -> Path:
     steps = planned_steps(run, lambda: StageCost(_seconds_a_step(run, inputs, texts, loss)))
     lists = _lists(run, inputs, steps)
     targets = _targets(run, inputs, lists)
-    collator = CandidateCollator(texts, lists, targets, english=live is not None)
+    collator = CandidateCollator(texts, lists, targets, english=live is not None, answers=_answers(run, inputs))
     history = fit(run, model, loss, Dataset.from_dict({"row": range(len(lists))}), steps, collator=collator)
     interpolate(model, run.student, stage.interpolate)
     return finish(run, model, steps, history)
@@ -141,6 +141,15 @@ def _of_file(stage: RankingStage, lists: CandidateLists) -> NDArray[np.float32]:
     return np.array([lists[row].scores for row in range(len(lists))], np.float32)
 
 
+def _answers(run: StageRun, inputs: RankingInputs) -> dict[str, set[str]] | None:
+    """Return what answers each query where the candidates of other rows compete, else None."""
+    stage = run.stage
+    assert isinstance(stage, RankingStage)
+    if stage.objective != "cross-entropy" or not stage.in_batch:
+        return None
+    return answers_of(row for some in inputs.labelled.values() for row in some)
+
+
 def _literal(stage: RankingStage, model: MultiVectorEncoder) -> LiteralInputs | None:
     if stage.literal is None:
         return None
@@ -155,7 +164,8 @@ def _seconds_a_step(run: StageRun, inputs: RankingInputs, texts: TextInputs, los
     targets = _targets(run, calibration, lists)
     taught = (time.perf_counter() - started) / _CALIBRATION_STEPS
     shutil.rmtree(run.folder / "calibration", ignore_errors=True)
-    collator = CandidateCollator(texts, lists, targets, english=loss.has_live_teacher)
+    answers = _answers(run, inputs)
+    collator = CandidateCollator(texts, lists, targets, english=loss.has_live_teacher, answers=answers)
     size = run.stage.batch_size // run.stage.accumulate
     elapsed = []
     for step in range(_CALIBRATION_STEPS):

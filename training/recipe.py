@@ -234,7 +234,8 @@ class RankingStage(_Training):
     `rows` says whose lists: those of `lists`, of the labelled queries of the recipe's data, or of its parallel text
     (the English sentence's own hits; no labels needed). `mine` finds the candidates of the latter two; labelled rows
     without it get random passages. Contrastive (`cross-entropy`, the first passage is relevant; `in_batch` adds the
-    other rows' passages) or distilled (`kl` to a softmax of `scores`, times the temperature's square).
+    other rows' passages, but for those that answer the query too) or distilled (`kl` to a softmax of `scores`, times
+    the temperature's square).
 
     `scores`: of the `file`; of the stage's `teacher`, stored on disk; of the teacher `live`, at every step; or of a
     `cross-encoder`, the model named by `cross_encoder`. `mean_maxsim` divides by the number of query tokens.

@@ -165,8 +165,7 @@ def _read_rows(recipe: Recipe, say: Say) -> Rows:
     if not recipe.validation_texts:
         return Rows(parallel, labelled, dictionaries, {})
     parallel, labelled, validation = hold_back(parallel, labelled, recipe.validation_texts)
-    held = {row.english for some in validation.values() for row in some}
-    return Rows(parallel, labelled, without(dictionaries, held), validation)
+    return Rows(parallel, labelled, without(dictionaries, validation), validation)
 
 
 def _texts_to_switch(recipe: Recipe, rows: Rows) -> list[str]:

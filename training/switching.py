@@ -100,9 +100,11 @@ def switched_rows(
 ) -> dict[str, list[Row]]:
     """Return up to `count` rows for each language of the files of dictionaries, by `switched/LANG`."""
     rarity = rarity_by_pieces(tokenizer)
+    languages: dict[str, list[Row]] = {}
+    for source, some in dictionaries.items():
+        languages.setdefault(language_of(source), []).extend(some)
     rows = {}
-    for source, entries in dictionaries.items():
-        lang = language_of(source)
+    for lang, entries in languages.items():
         chance = random.Random(f"{seed}/{lang}")
         lexicon = read_lexicon(entries, rarity)
         asked = (

@@ -9,6 +9,7 @@ from pathlib import Path
 from drdecr.corpus import Passage, Query
 from drdecr.encoder.load import load_encoder
 from drdecr.encoder.windows import encode_windows
+from training.data.texts import paragraph_keys, text_key
 from training.evaluation.measures import Scores, score_run
 from training.evaluation.ranking import rank_encoded
 from training.rows import Row
@@ -19,17 +20,19 @@ Split = tuple[dict[str, list[Row]], dict[str, list[Row]], dict[str, list[Row]]]
 def hold_back(parallel: Mapping[str, list[Row]], labelled: Mapping[str, list[Row]], texts: int) -> Split:
     """Take `texts` English sentences of each source out of what is learned from, with all that says the same.
 
-    They are chosen by the SHA-256 of the sentence. Returns what is left of `parallel` and of `labelled`, and the rows
-    held back, by source.
+    They are chosen by the SHA-256 of the sentence; what differs in case, white space and Unicode composition alone is
+    one sentence. Returns what is left of `parallel` and of `labelled`, and the rows held back, by source.
     """
-    held: set[str] = set()
     validation: dict[str, list[Row]] = {}
     for source, rows in parallel.items():
-        chosen = sorted({row.english for row in rows}, key=lambda one: hashlib.sha256(one.encode()).digest())[:texts]
-        held.update(chosen)
         first = {row.english: row for row in reversed(rows)}
-        validation[source] = [first[english] for english in chosen]
-    return without(parallel, held), without(labelled, held), validation
+        distinct: dict[str, Row] = {}
+        for english in sorted(first, key=lambda one: hashlib.sha256(one.encode()).digest()):
+            if len(distinct) == texts:
+                break
+            distinct.setdefault(text_key(english), first[english])
+        validation[source] = list(distinct.values())
+    return without(parallel, validation), without(labelled, validation), validation
 
 
 def score_validation(student: Path, validation: Mapping[str, list[Row]]) -> dict[str, Scores]:
@@ -47,12 +50,15 @@ def score_validation(student: Path, validation: Mapping[str, list[Row]]) -> dict
     return scores
 
 
-def without(rows: Mapping[str, list[Row]], held: set[str]) -> dict[str, list[Row]]:
-    """Return the rows whose English, and whose passage, is not among `held`."""
-    return {
-        source: [row for row in some if row.english not in held and row.passage not in held]
-        for source, some in rows.items()
-    }
+def without(rows: Mapping[str, list[Row]], validation: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
+    """Return the rows that do not say what is held back: as their English, their passage or a paragraph of either."""
+    held = {text_key(row.english) for some in validation.values() for row in some}
+    return {source: [row for row in some if held.isdisjoint(_keys(row))] for source, some in rows.items()}
+
+
+def _keys(row: Row) -> set[str]:
+    keys = paragraph_keys(row.english)
+    return keys if row.passage == row.english else keys | paragraph_keys(row.passage)
 
 
 def _english(validation: Mapping[str, list[Row]]) -> list[str]:

@@ -139,6 +139,16 @@ def test_bad_usage_exits_with_2(home: Path, arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_file_without_queries_is_named_and_does_not_widen_the_run(home: Path) -> None:
+    (home / "ja.tsv").write_text("\n")
+    for more in ([], ["--queries", "de.queries.tsv"]):
+        done = drdecr(
+            "evaluate", "--run", "de.run.trec", "--qrels", "qrels.trec", "--queries", "ja.tsv", *more, cwd=home
+        )
+        assert done.returncode == 1
+        assert "ja.tsv: holds no queries" in done.stderr
+
+
 def test_judgments_of_other_queries_are_named(home: Path) -> None:
     (home / "other.trec").write_text("z 0 a 1\n")
     done = drdecr("evaluate", "--run", "de.run.trec", "--qrels", "other.trec", cwd=home)

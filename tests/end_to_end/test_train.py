@@ -22,6 +22,7 @@ from torch import allclose, equal
 from drdecr import cli
 from drdecr.encoder.load import load_encoder
 from drdecr.errors import InputError, UsageError
+from training.feasible import require_feasible
 from training.recipe import Stage
 from training.recipe_file import load_recipe
 from training.rows import Row
@@ -213,6 +214,9 @@ def test_what_cannot_be_trained_shows_before_anything_is(
     without_rows = load_recipe(recipe, ["stages.relevance-kd.sources=[other/*]"])
     with pytest.raises(InputError, match="stage relevance-kd: no rows to learn from"):
         run_recipe(without_rows, tmp_path / "run")
+    embedded = load_recipe(recipe, ["student=embedded"])
+    with pytest.raises(InputError, match="the embedded base is fitted to parallel text"):
+        require_feasible(embedded, tmp_path / "run", {"files/de": []}, {}, {})
     assert not (tmp_path / "run").exists()
 
 

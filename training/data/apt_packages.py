@@ -8,6 +8,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from drdecr.errors import FetchError
 from training.data.clients import apt_command, client_failure, run_client
@@ -39,8 +40,8 @@ def download_packages(state: Path, names: Sequence[str]) -> dict[str, Path]:
         outcome = run_apt(command, cwd=place)
         if outcome.status != 0:
             raise client_failure(f"{len(offered)} packages", command, outcome, state)
-    found = {path.name.split("_", maxsplit=1)[0]: path for path in sorted(place.glob("*.deb"))}
-    if missing := [name for name in offered if name not in found]:
+        found = _downloaded(options, state, offered)
+    if missing := [name for name in offered if name not in found or not found[name].is_file()]:
         raise FetchError(
             f"apt-get ended well but left no {missing[0]} in {place}; this command shows more: {shlex.join(command)}"
         )
@@ -63,6 +64,21 @@ def read_package(package: Path, wanted: Callable[[str], bool]) -> dict[str, byte
             if wanted(path) and (file := archive.extractfile(member)) is not None:
                 found[path] = file.read()
     return found
+
+
+def _downloaded(options: Sequence[str], state: Path, names: Sequence[str]) -> dict[str, Path]:
+    """Return the files of the packages in the mirror's version: other versions may lie beside them.
+
+    apt prints the addresses of those files alone that are not where it is asked, so it is asked elsewhere.
+    """
+    command = [*apt_command(), *options, "download", "--print-uris", *names]
+    with TemporaryDirectory(dir=state) as elsewhere:
+        outcome = run_apt(command, cwd=Path(elsewhere))
+    if outcome.status != 0:
+        raise client_failure("the names of the packages' files", command, outcome, state)
+    # 'URI' FILE BYTES ALGORITHM:SUM
+    files = [line.split()[1] for line in outcome.output.splitlines() if line.startswith("'")]
+    return {file.split("_", maxsplit=1)[0]: state / "packages" / file for file in files}
 
 
 def _known(options: Sequence[str]) -> list[str]:

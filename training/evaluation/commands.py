@@ -152,9 +152,11 @@ def _label(path: Path) -> str:
 
 
 def _by_language(files: Iterable[tuple[Path, Sequence[Query]]]) -> dict[str, list[Query]]:
-    """Group queries by the language they name, or else by their file."""
+    """Group queries by the language they name, or else by their file. Raises: InputError for a file of none."""
     grouped: dict[str, list[Query]] = defaultdict(list)
     for path, queries in files:
+        if not queries:
+            raise InputError("holds no queries; name a file of `id text` lines", path=path)
         for query in queries:
             grouped[query.lang or _label(path)].append(query)
     for lang, queries in grouped.items():

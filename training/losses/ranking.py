@@ -20,9 +20,10 @@ class RankingLoss(nn.Module):
     """Learn to rank lists of candidates.
 
     Cross-entropy takes each row's first passage as the relevant one; with `in_batch` the passages of the other rows
-    compete too. Distillation is KL(teacher || student) of the softmax over a row's candidates at one temperature,
-    times its square (Li et al. 2022, section 3.3). The labels are the teacher's scores; with a live `teacher` it is
-    asked here, in evaluation mode, with the English queries.
+    compete too, but for those that answer its query as well: the labels are then `passage_numbers`. Distillation is
+    KL(teacher || student) of the softmax over a row's candidates at one temperature, times its square (Li et al.
+    2022, section 3.3). The labels are the teacher's scores; with a live `teacher` it is asked here, in evaluation
+    mode, with the English queries.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class RankingLoss(nn.Module):
         encoded = encode(self.model, queries, "query"), encode(self.model, passages, "document")
         with torch.autocast(labels.device.type, enabled=False):
             if stage.objective == "cross-entropy":
-                return self._contrastive(*encoded, rows)
+                return self._contrastive(*encoded, labels)
             scores = self._scores(*encoded, rows)
         if self._teacher:
             labels = self._taught(english[0], passages, rows)
@@ -63,14 +64,19 @@ class RankingLoss(nn.Module):
     def get_config_dict(self) -> dict[str, Any]:
         return self.stage.model_dump(mode="json")
 
-    def _contrastive(self, queries: dict[str, Tensor], passages: dict[str, Tensor], rows: int) -> Tensor:
-        relevant = torch.zeros(rows, dtype=torch.long, device=queries["token_embeddings"].device)
+    def _contrastive(self, queries: dict[str, Tensor], passages: dict[str, Tensor], labels: Tensor) -> Tensor:
+        rows = len(labels)
+        at = torch.arange(rows, device=labels.device)
         if not self.stage.in_batch:
-            return functional.cross_entropy(self._scores(queries, passages, rows) / self.stage.temperature, relevant)
+            scores = self._scores(queries, passages, rows)
+            return functional.cross_entropy(scores / self.stage.temperature, torch.zeros_like(at))
         ways = len(passages["token_embeddings"]) // rows
         scores = self._scores(queries, _of_all_processes(passages), rows, in_batch=True)
-        relevant += ways * (torch.arange(rows, device=relevant.device) + get_rank() * rows)
-        return functional.cross_entropy(scores / self.stage.temperature, relevant)
+        relevant = ways * (at + get_rank() * rows)
+        candidates, answers = labels[:, :ways], labels[:, ways:]
+        answering = (_rows_of_all_processes(candidates).flatten()[:, None] == answers[:, None]).any(-1)
+        answering[at, relevant] = False
+        return functional.cross_entropy(scores.masked_fill(answering, -torch.inf) / self.stage.temperature, relevant)
 
     @torch.no_grad()
     def _taught(self, english: dict[str, Tensor], passages: dict[str, Tensor], rows: int) -> Tensor:
@@ -114,6 +120,15 @@ def _of_all_processes(passages: dict[str, Tensor]) -> dict[str, Tensor]:
     if "sentence_embedding" in passages:
         gathered["sentence_embedding"] = all_gather_with_grad(passages["sentence_embedding"])
     return gathered
+
+
+def _rows_of_all_processes(values: Tensor) -> Tensor:
+    """Return the rows of all processes that train together, in their order, without gradients: of one, its own."""
+    if not distributed.is_initialized():
+        return values
+    gathered = [torch.empty_like(values) for _ in range(get_world_size())]
+    distributed.all_gather(gathered, values.contiguous())
+    return torch.cat(gathered)
 
 
 def score_candidates(

@@ -115,6 +115,18 @@ def test_interfaces_are_fetched_from_packages_once_and_told(mirror: Mirror, tmp_
     assert len(mirror.calls) == calls
 
 
+def test_of_two_versions_of_a_package_the_mirrors_own_is_read(mirror: Mirror, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    for version, alarm in (("9", "Klingel"), ("10", "Uhr")):
+        mirror.package(
+            "gnome-clocks", {catalog("de", "clocks"): compiled({"_Alarm clock": f"_{alarm}"})}, version=version
+        )
+        fetch_interfaces(out, ["de"])
+        assert ("gnome", "Alarm clock", alarm) in texts(out, "de")
+        (out / "meta.json").unlink()
+    assert len(list(out.rglob("gnome-clocks_*.deb"))) == 2
+
+
 def test_language_without_an_interface_is_named(mirror: Mirror, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no interface text is translated into xx"):
         fetch_interfaces(tmp_path / "data", ["de", "xx"])

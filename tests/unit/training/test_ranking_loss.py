@@ -13,13 +13,18 @@ from sentence_transformers.multi_vector_encoder.losses import (
     MultiVectorMultipleNegativesRankingLoss,
 )
 from torch import Tensor
+from torch.nn import functional
 
 from drdecr.encoder.torch_runtime import load_model
+from training.candidates.collator import passage_numbers
+from training.candidates.lists import Candidates
+from training.literal import encode
 from training.losses.ranking import RankingLoss, score_candidates
 from training.recipe import RankingStage
 
 QUERIES = ["which player ?", "sound"]
 PASSAGES = [["the sound player", "music"], ["plays sound", "which package , the player"]]
+TASKS = ("query", "document")
 SCORES = torch.tensor([[3.0, 1.0], [0.5, 2.0]])
 
 
@@ -41,6 +46,11 @@ def ours(model: MultiVectorEncoder, english: list[str] | None = None) -> list[di
     ]
 
 
+def numbers(answers: dict[str, set[str]] | None = None) -> Tensor:
+    rows = [Candidates(query, None, tuple(row)) for query, row in zip(QUERIES, PASSAGES, strict=True)]
+    return passage_numbers(rows, answers or {})
+
+
 def theirs(model: MultiVectorEncoder) -> list[dict[str, Any]]:
     columns = [QUERIES, *([row[way] for row in PASSAGES] for way in range(2))]
     return [model.preprocess(texts, task="document" if at else "query") for at, texts in enumerate(columns)]
@@ -56,8 +66,38 @@ def test_distillation_equals_the_librarys(student: MultiVectorEncoder, temperatu
 
 def test_contrastive_loss_with_the_batch_equals_the_librarys(student: MultiVectorEncoder) -> None:
     expected = MultiVectorMultipleNegativesRankingLoss(student)(theirs(student))
-    found = RankingLoss(student, stage(objective="cross-entropy", in_batch=True))(ours(student), SCORES)
+    found = RankingLoss(student, stage(objective="cross-entropy", in_batch=True))(ours(student), numbers())
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("answer", [PASSAGES[1][0], PASSAGES[0][1]])
+def test_passage_that_answers_the_query_too_is_no_negative_of_it(student: MultiVectorEncoder, answer: str) -> None:
+    loss = RankingLoss(student, stage(objective="cross-entropy", in_batch=True))
+    found = loss(ours(student), numbers({QUERIES[0]: {answer}}))
+    everything = torch.zeros(2, 4)
+    flat = [text for row in PASSAGES for text in row]
+    for row, query in enumerate(QUERIES):
+        for at, text in enumerate(flat):
+            pair = [student.preprocess([query], task="query"), student.preprocess([text], task="document")]
+            everything[row, at] = loss._scores(
+                *(encode(student, one, task) for one, task in zip(pair, TASKS, strict=True)), 1
+            )
+    everything[0, flat.index(answer)] = -torch.inf
+    torch.testing.assert_close(found, functional.cross_entropy(everything, torch.tensor([0, 2])))
+    assert found < loss(ours(student), numbers())
+
+
+def test_answers_of_a_query_are_those_of_all_its_rows_and_those_that_are_known() -> None:
+    rows = [
+        Candidates("frage", "question", ("one", "other")),
+        Candidates("вопрос", "question", ("two", "one")),
+        Candidates("ohne", None, ("three", "two")),
+    ]
+    first, second, third = passage_numbers(rows, {"question": {"four"}, "ohne": {"other"}}).tolist()
+    one, other, two = first[0], first[1], second[0]
+    assert first[0] == second[1] and second[0] == third[1]
+    assert set(first[2:]) == set(second[2:]) and len(set(first[2:])) == 3 and {one, two} < set(first[2:])
+    assert set(third[2:]) == {third[0], other, -1}
 
 
 def test_contrastive_loss_of_own_candidates_sees_no_other_row(student: MultiVectorEncoder) -> None:

@@ -110,3 +110,12 @@ def test_rows_of_a_language_ask_for_their_english_and_depend_on_the_seed_alone(t
         assert row.english == row.passage
         assert row.english in english
         assert row.query == row.english.replace("coffee", "café").replace("city", "ciudad")
+
+
+def test_files_of_one_language_are_one_dictionary(two_stream_student: Path) -> None:
+    dictionaries = {"one/es.tsv.gz": [entry("café", "coffee")], "other/es.tsv.gz": [entry("ciudad", "city")]}
+    english = [f"{word} coffee of the city" for word in ("good", "bad", "old", "new")]
+    rows = switched_rows(english, dictionaries, 4, two_stream_student / "tokenizer.json", 1)
+    assert set(rows) == {"switched/es"}
+    queries = " ".join(row.query for row in rows["switched/es"])
+    assert "café" in queries and "ciudad" in queries
