@@ -151,7 +151,7 @@ class Settings(BaseSettings):
     shard_queue: int = Field(16, ge=1, le=10_000, description="With ray: calls that a replica takes at once.")
     shard_timeout_ms: int = Field(2_000, ge=1, le=600_000, description="With ray: how long a shard is waited for.")
     retire_s: float = Field(
-        60.0, ge=0, le=86_400, description="With ray: how long a replaced version's shards stay for other fronts."
+        60.0, ge=0, le=86_400, description="With ray: how long a replaced version's shards stay for calls at work."
     )
     keep_copies_s: float = Field(
         3_600.0,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import threading
 import time
 import weakref
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 import structlog
@@ -20,6 +22,7 @@ from drdecr.index.part import tuning_key
 from drdecr.index.place import Place, open_place
 from drdecr.ray_cluster import join_cluster
 from service.cluster.backend import LoopThread, ShardedSnapshot
+from service.cluster.fronts import Fronts
 from service.cluster.shard import ShardReplica, ShardSource, Terms
 from service.engine import Engine, ServedIndex, describe, load_serving_encoder
 from service.readiness import Readiness
@@ -49,7 +52,7 @@ def load_cluster_engine(settings: Settings, readiness: Readiness) -> Engine:
 
 
 class Shards:
-    """Puts indexes on the cluster and takes them away when nothing here uses them any more."""
+    """Puts indexes on the cluster and takes them away when no front uses them any more."""
 
     def __init__(self, settings: ClusterSettings, *, verify: bool) -> None:
         from ray import serve
@@ -61,6 +64,7 @@ class Shards:
         self._using = threading.Lock()
         # The service is the way in; proxies on every node would answer nothing.
         serve.start(proxy_location="Disabled")
+        self._fronts = Fronts()
 
     def serve(self, source: IndexSource, spec: EncoderSpec) -> ServedIndex:
         """Put the present version of a snapshot on the cluster and return it once every shard answers.
@@ -86,8 +90,6 @@ class Shards:
             return self.serve(source, spec) if changed != stamp else None
 
         index = ServedIndex(source.name, snapshot, newer)
-        with self._using:
-            self._used.update(names)
         weakref.finalize(index, self._retire, names).atexit = False
         return index
 
@@ -124,39 +126,72 @@ class Shards:
             names.append(f"drdecr-{name}-{key}-{shard + 1}of{len(snapshot.shares)}")
             targets.append(serve.RunTarget(target=deployment.bind(source), name=names[-1], route_prefix=None))
         log.info("shards start", index=name, version=manifest.version, shards=len(targets))
+        self._hold(names)
         try:
+            self._let_go_of_others(name, names)
             # To run one again that another front has started would start its replicas again.
             missing = [target for target in targets if not _waited_for(target.name)]
             if missing:
                 serve.run_many(missing)
-        except RuntimeError as problem:
+        except BaseException as problem:
+            self._release(names)
+            if not isinstance(problem, RuntimeError):
+                raise
             raise ResourceError(f"the shards of {place.location} do not start: {problem}") from None
         transport.handles = [serve.get_app_handle(name) for name in names]
         return names
 
-    def _retire(self, names: list[str]) -> None:
-        """Take applications away, a while later: another front may still use them, or this one go back to them."""
+    def _hold(self, names: list[str]) -> None:
+        """Keep every front from taking applications away. Raises: ResourceError."""
         with self._using:
-            self._used.subtract(names)
+            self._used.update(names)
+            self._fronts.tell(self._used)
+
+    def _retire(self, names: list[str]) -> None:
+        """Take applications away, a while later: calls are at work on them still, or this front goes back to them."""
         log.info("shards retire", applications=names, after_s=self._settings.retire_s)
-        timer = threading.Timer(self._settings.retire_s, self._delete, (names,))
+        timer = threading.Timer(self._settings.retire_s, self._release, (names,))
         timer.daemon = True
         timer.start()
 
-    def _delete(self, names: list[str]) -> None:
+    def _release(self, names: list[str]) -> None:
         import ray
-        from ray import serve
 
         if not ray.is_initialized():
             # This process has left the cluster; Ray Serve would begin another one, on this machine.
             return
-        with self._using:
-            unused = [name for name in names if not self._used[name]]
-        for name in unused:
+        try:
+            with self._using:
+                self._used.subtract(names)
+                self._used = +self._used
+                self._fronts.tell(self._used)
+            self._delete_unused(names)
+        except Exception as problem:
+            # The cluster itself is gone, or goes; the next front lets go of what stays.
+            log.warning("shards stay", applications=names, reason=str(problem))
+
+    def _let_go_of_others(self, name: str, kept: list[str]) -> None:
+        """Take the index's other applications away that no front uses: of fronts that have ended or did not start."""
+        from ray import serve
+
+        ours = re.compile(rf"drdecr-{re.escape(name)}-[0-9a-f]{{12}}-[0-9a-f]{{6}}-\d+of\d+")
+        self._delete_unused([one for one in serve.status().applications if ours.fullmatch(one) and one not in kept])
+
+    def _delete_unused(self, names: Collection[str]) -> None:
+        from ray import serve
+
+        if not names:
+            return
+        used = self._fronts.used()
+        if used is None:
+            log.info("shards stay", applications=names, reason="another front does not say what it uses")
+            return
+        for name in sorted(set(names) - used):
             try:
                 serve.delete(name, _blocking=False)
+                log.info("shards go", application=name)
             except Exception as problem:
-                # Another front was faster, or the cluster itself is gone.
+                # Another front was faster.
                 log.info("shards gone already", application=name, reason=str(problem))
 
 

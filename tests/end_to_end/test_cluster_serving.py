@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import threading
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ import httpx
 import pytest
 from changing import passage_file
 from ray_lab import add_node, kill_node, running_replicas
-from service_process import WAIT_S, RunningService, running_service
+from service_process import WAIT_S, RunningService, running_service, serve_and_fail
 
 from drdecr.encoder.load import load_encoder
 from drdecr.index import Snapshot
@@ -157,6 +158,54 @@ def test_a_new_version_takes_over_without_a_mixed_or_lost_answer(
         assert len(body["hits"]) == 160
         moons = sum("moons" in hit["text"] for hit in body["hits"])
         assert moons == (0 if body["index_version"] == before else 10)
+
+
+def applications(index: str) -> dict[str, float]:
+    """Return when each of an index's applications was last started."""
+    from ray import serve
+
+    found = serve.status().applications.items()
+    return {name: one.last_deployed_time_s for name, one in found if name.startswith(f"drdecr-{index}-")}
+
+
+def test_what_a_front_left_when_it_was_killed_goes_with_the_next_one(
+    front: RunningService, cluster: Any, snapshot: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / "snapshot"
+    shutil.copytree(snapshot, mine)
+    options = ("--student", tiny_student, "--index", f"mine={mine}", "--ray", cluster.address, "--replicas", "1")
+    settings = {"SHARD_CPUS": "0.1", "FOLLOW_S": "0.2", "RETIRE_S": "3600", "THREADS": "1"}
+    with running_service(tmp_path / "log", *options, **settings) as service:
+        before = applications("mine")
+        passages = passage_file(tmp_path / "more.jsonl", {"more": "a passage more"})
+        add(mine, load_encoder(tiny_student, threads=1), passages)
+        wait_until(lambda: service.client.get("/v1/indexes/mine").json()["passages"] == 161)
+        # Shards of the replaced version stay for `retire_s`.
+        both = applications("mine")
+        assert len(before) == 1 and before.items() < both.items() and len(both) == 2
+        service.process.kill()
+        service.process.wait()
+    others = applications("demo")
+    with running_service(tmp_path / "log", *options, **settings) as service:
+        # What runs was not started again.
+        wait_until(lambda: applications("mine").items() == both.items() - before.items())
+        assert service.client.post("/v1/indexes/mine/search", json={"query": "cats"}).json()["hits"]
+    assert applications("demo") == others
+
+
+def test_shards_that_do_not_start_stay_nowhere(
+    front: RunningService, cluster: Any, snapshot: Path, tiny_student: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "snapshot"
+    shutil.copytree(snapshot, broken)
+    damaged = max(
+        (path for path in (broken / "segments").rglob("*") if path.is_file()), key=lambda one: one.stat().st_size
+    )
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    options = ("--student", tiny_student, "--index", f"broken={broken}", "--ray", cluster.address, "--replicas", "1")
+    done = serve_and_fail(*options, SHARD_CPUS="0.1")
+    assert done.returncode == 1 and "do not start" in done.stderr
+    wait_until(lambda: not applications("broken"))
 
 
 def test_a_replica_removes_copies_that_nobody_reads_and_keeps_its_own(
