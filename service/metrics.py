@@ -27,7 +27,7 @@ class Metrics:
         self.in_flight = Gauge("drdecr_http_requests_in_flight", "Requests being answered.", registry=self.registry)
         self.stage_seconds = Histogram(
             "drdecr_stage_seconds",
-            "Time a piece of work spent in one stage.",
+            "Time that a question, or another piece of work, spent in one stage.",
             ["stage"],
             buckets=_STAGE_BUCKETS_S,
             registry=self.registry,

@@ -69,8 +69,12 @@ class Service:
 
     def record(self, request: Request, watch: Stopwatch) -> None:
         """Tell metrics, traces and the log where the time of a request's work went."""
-        request.scope[STAGES_KEY] = watch.stages
         self.metrics.observe_stages(watch.stages)
+        self.record_sum(request, watch)
+
+    def record_sum(self, request: Request, watch: Stopwatch) -> None:
+        """Tell traces and the log alone: metrics have been told of each part of the work."""
+        request.scope[STAGES_KEY] = watch.stages
         self.tracing.stages(request.scope[SPAN_KEY], watch)
 
     @asynccontextmanager

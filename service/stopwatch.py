@@ -18,8 +18,8 @@ class Stopwatch:
     def __init__(self) -> None:
         self._began = time.perf_counter()
         self.stages: dict[str, float] = {}
-        self.periods: list[tuple[str, int, int]] = []
-        """Each stage's beginning and end, in nanoseconds since 1970, as traces want them."""
+        self.periods: dict[str, tuple[int, int]] = {}
+        """Each stage's first beginning and last end, in nanoseconds since 1970, as traces want them."""
 
     def elapsed_ms(self) -> float:
         """Return the milliseconds since it was made."""
@@ -28,14 +28,19 @@ class Stopwatch:
     def add(self, stage: str, milliseconds: float) -> None:
         """Count time that was measured elsewhere and ends now."""
         now_ns = time.time_ns()
-        self.periods.append((stage, now_ns - int(milliseconds * 1e6), now_ns))
+        self._extend(stage, now_ns - int(milliseconds * 1e6), now_ns)
         self.stages[stage] = self.stages.get(stage, 0.0) + milliseconds
 
     def include(self, other: Stopwatch) -> None:
         """Count the stages of another one too."""
         for stage, milliseconds in other.stages.items():
             self.stages[stage] = self.stages.get(stage, 0.0) + milliseconds
-        self.periods += other.periods
+        for stage, period in other.periods.items():
+            self._extend(stage, *period)
+
+    def _extend(self, stage: str, began_ns: int, ended_ns: int) -> None:
+        began, ended = self.periods.get(stage, (began_ns, ended_ns))
+        self.periods[stage] = min(began, began_ns), max(ended, ended_ns)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

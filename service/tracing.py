@@ -1,5 +1,7 @@
 """OpenTelemetry traces, where a collector is named: a span a request, and below it one a stage.
 
+A stage of which a request has several parts, as a batch has, spans all of them; `drdecr.stage_ms` is their sum.
+
 A `traceparent` of the request is continued. Without a collector nothing is imported and nothing is recorded.
 """
 
@@ -76,8 +78,9 @@ class OtelTracing:
         from opentelemetry.trace import set_span_in_context
 
         context = set_span_in_context(span)
-        for stage, began_ns, ended_ns in watch.periods:
-            self._tracer.start_span(stage, context, start_time=began_ns).end(ended_ns)
+        for stage, (began_ns, ended_ns) in watch.periods.items():
+            attributes = {"drdecr.stage_ms": watch.stages[stage]}
+            self._tracer.start_span(stage, context, attributes=attributes, start_time=began_ns).end(ended_ns)
 
     def end(self, span: Any, attributes: Mapping[str, str | int]) -> None:
         from opentelemetry.trace import StatusCode

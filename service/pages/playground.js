@@ -49,13 +49,17 @@ async function call(path, options = {}) {
 async function loadIndexes() {
   const chosen = $("index").value || new URLSearchParams(location.search).get("index");
   const { indexes } = await call("v1/indexes");
-  const options = indexes.map((index) => make("option", { value: index.name, textContent: `${index.name} (${index.passages.toLocaleString("en")})` }));
-  if (chosen && !indexes.some((index) => index.name === chosen)) options.push(make("option", { value: chosen, textContent: chosen }));
+  const options = indexes.filter((index) => index.version).map((index) =>
+    make("option", { value: index.name, textContent: `${index.name} (${index.passages.toLocaleString("en")})` }));
+  for (const index of indexes) {
+    for (const alias of index.stored?.aliases || []) options.push(make("option", { value: alias, textContent: `${alias} (alias of ${index.name})` }));
+  }
+  if (chosen && !options.some((option) => option.value === chosen)) options.push(make("option", { value: chosen, textContent: chosen }));
   $("index").replaceChildren(...options);
   if (chosen) $("index").value = chosen;
   $("index-label").hidden = options.length < 2;
   const count = indexes.reduce((sum, index) => sum + index.passages, 0);
-  $("status").textContent = `${count.toLocaleString("en")} passages are ready to be searched.`;
+  $("status").textContent = options.length ? `${count.toLocaleString("en")} passages are ready to be searched.` : "No index is built yet.";
 }
 
 async function search(remember = true) {
@@ -71,6 +75,7 @@ async function search(remember = true) {
   showFilters();
   try {
     if (!$("index").value) await loadIndexes();
+    if (!$("index").value) throw new Failure(404, { detail: "No index is built yet. Build one, then search again." });
     if (remember) rememberInAddress(query);
     const began = performance.now();
     const answer = await call(`v1/indexes/${encodeURIComponent($("index").value)}/search`, {

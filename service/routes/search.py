@@ -109,7 +109,7 @@ async def search_batch(body: BatchRequest, request: Request, service: ServiceDep
         done = [result for result in results if result is not None]
         late = any(result.status == 504 for result in done)
         response = BatchResponse(results=done, took_ms=watch.took_ms(), partial=late)
-        service.record(request, watch)
+        service.record_sum(request, watch)
         return await service.queue.run(deadline.extended(), json_response, response)
 
 
@@ -128,6 +128,7 @@ async def _answer_item(
     except HTTPException as error:
         return _failed(error)
     finally:
+        service.metrics.observe_stages(own.stages)
         watch.include(own)
     service.metrics.queries.labels(index.name).inc()
     return BatchResult(

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from browser import find_chromium, opened_page
+from data_lab import publish
 from playground_passages import LONG
 from service_process import RunningService, running_service
 
+from drdecr.collections.directory import DataDirectory
+from drdecr.encoder.load import load_encoder
 from service.keys import new_key
 
 find_chromium()
@@ -185,6 +188,31 @@ def test_link_to_an_unknown_index_names_those_there_are(page: Page):
     expect(page.get_by_role("alert")).to_contain_text("demo")
     choice(page, "Index").select_option("demo")
     expect(page.locator("#hits > li")).to_have_count(6)
+
+
+def test_menu_offers_what_is_built_and_its_aliases(browser: Browser, tiny_student: Path, tmp_path: Path):
+    directory = DataDirectory(tmp_path / "data")
+    directory.create_index("later")
+    options = ("--student", tiny_student, "--data", directory.root)
+    with (
+        running_service(tmp_path / "log", *options, FOLLOW_S="0.05") as service,
+        opened_page(browser, service.url) as page,
+    ):
+        page.goto("/")
+        expect(page.locator("#status")).to_have_text("No index is built yet.")
+        page.get_by_label("Query, in any language").fill("cats")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("No index is built yet. Build one, then search again.")
+        directory.create_index("docs")
+        texts = {f"p{i}": f"all about cats, part {i}" for i in range(3)}
+        publish(directory, "docs", load_encoder(tiny_student, threads=1), texts, tmp_path / "scratch")
+        assert service.client.put("/v1/aliases/live", json={"index": "docs", "number": 1}).status_code == 200
+        page.keyboard.press("Enter")
+        expect(page.locator("#hits > li")).to_have_count(3)
+        assert choice(page, "Index").locator("option").all_text_contents() == ["docs (3)", "live (alias of docs)"]
+        choice(page, "Index").select_option("live")
+        expect(page).to_have_url(re.compile("index=live"))
+        expect(page.locator("#hits > li")).to_have_count(3)
 
 
 @pytest.mark.parametrize("filter_text", ["{", "[null]", '{"a": 1}'])

@@ -96,6 +96,13 @@ def test_draining_fails_readiness_names_it_and_still_answers(client):
     assert (search.status_code, search.headers["connection"]) == (200, "close")
 
 
+def test_each_question_of_a_batch_is_one_observation_of_its_stages(client):
+    client.post("/v1/search/batch", json={"index": "demo", "queries": [{"query": "cat"}, {"query": "dog"}]})
+    lines = client.get("/metrics").text.splitlines()
+    for stage in ("search", "fetch"):
+        assert f'drdecr_stage_seconds_count{{stage="{stage}"}} 2.0' in lines
+
+
 def test_metrics_count_requests_by_route_and_time_by_stage(client):
     for query in ("cat", "dog", " "):
         client.post("/v1/indexes/demo/search", json={"query": query})

@@ -47,6 +47,30 @@ def test_a_request_continues_its_callers_trace_and_has_a_span_for_each_stage():
     assert all(found.start_time - 5e6 <= span.start_time <= span.end_time <= found.end_time + 5e6 for span in stages)
 
 
+def test_a_batch_has_one_span_a_stage_with_the_sum_of_its_questions():
+    exporter = InMemorySpanExporter()
+    app = create_server(
+        Settings(student="student", index="demo=snapshot"),
+        load=lambda *_: fake_engine(),
+        tracing=OtelTracing(exporter),
+    )
+    body = {"index": "demo", "queries": [{"query": word, "highlight": True} for word in ("cat", "dog", "red cat")]}
+    with TestClient(app) as client:
+        while (answer := client.post("/v1/search/batch", json=body)).status_code != 200:
+            pass
+    spans = exporter.get_finished_spans()
+    batch = [span for span in spans if span.name == "POST /v1/search/batch"][-1]
+    stages = {span.name: span for span in spans if span.parent and span.parent.span_id == batch.context.span_id}
+    assert len(stages) == sum(
+        span.parent is not None and span.parent.span_id == batch.context.span_id for span in spans
+    )
+    assert stages.keys() >= {"search", "fetch", "explain"}
+    for stage, span in stages.items():
+        told = answer.json()["took_ms"].get(stage, span.attributes["drdecr.stage_ms"])
+        assert span.attributes["drdecr.stage_ms"] == pytest.approx(told, abs=1e-3)
+        assert batch.start_time - 5e6 <= span.start_time <= span.end_time <= batch.end_time + 5e6
+
+
 def test_spans_reach_a_collector_before_the_service_stops():
     received: list[bytes] = []
 
