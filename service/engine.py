@@ -65,10 +65,10 @@ class SearchableSnapshot(SearchBackend, Protocol):
         """Return the passages of hits by id, but those of shards that `reach` then names as missing."""
         ...
 
-    def explain(self, query: Encoded, position: int, *, reach: Reach | None = None) -> Sequence[Match]:
+    def explain(self, query: Encoded, position: int, *, reach: Reach | None = None) -> Sequence[Match] | None:
         """Return, in the order of the query's tokens, the passage token that each met.
 
-        None of them where `reach` then names the passage's shard as missing.
+        None where `reach` then names the passage's shard as missing.
         """
         ...
 

@@ -253,7 +253,8 @@ class SearchResponse(BaseModel):
         description="Time pressed: the last hits lack marks or explanations; or `missing_shards` names what is out.",
     )
     missing_shards: list[str] = Field(
-        default=[], description="Shards that gave no answer; a passage of theirs is not among the hits."
+        default=[],
+        description="Shards that gave no answer: passages of theirs are not among the hits, or lack marks.",
     )
     warnings: list[Warned]
 

@@ -80,7 +80,7 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one query got; `missing` names the shards that gave nothing."""
+    """What one query got; `missing` names the shards that left a call without an answer."""
 
     hits: list[HitBody]
     warnings: list[Warned]
@@ -92,7 +92,7 @@ class Answer:
 def answer(
     encoder: Encoder, index: ServedIndex, wish: Wish, query: Encoded, deadline: Deadline, watch: Stopwatch
 ) -> Answer:
-    """Answer one encoded query; explanations stop when the deadline presses, or a shard gives none.
+    """Answer one encoded query; explanations stop when the deadline presses.
 
     Raises: Problem 504, ClientGoneError between two steps; 503 where shards are missing and the wish is `complete`.
     """
@@ -107,13 +107,12 @@ def answer(
     deadline.check()
     with watch.stage("fetch"):
         found = _fetch(index, page, reach)
-    missing = tuple(sorted(reach.missing))
-    if missing and wish.complete:
-        raise shards_missing(missing)
+    _require_all(wish, reach)
     pressed = False
     if wish.explained:
         with watch.stage("explain"):
-            pressed = _explain_all(index, wish, query, found, deadline, Reach(reach.until))
+            pressed = _explain_all(index, wish, query, found, deadline, reach)
+    missing = tuple(sorted(reach.missing))
     return Answer(
         [each.body for each in found],
         query_warnings(encoder, query),
@@ -228,7 +227,9 @@ def _body(hit: Hit, passage: Passage) -> HitBody:
 def _explain_all(
     index: ServedIndex, wish: Wish, query: Encoded, found: Sequence[_Found], deadline: Deadline, reach: Reach
 ) -> bool:
-    """Explain hits, and cut their snippets; tell whether some are left without.
+    """Explain hits, and cut their snippets; tell whether the deadline left some without.
+
+    Hits of a shard that gives no answer are left without too; `reach` names it.
 
     Raises: Problem 504, ClientGoneError; 503 where a shard gives no answer and the wish is `complete`.
     """
@@ -236,16 +237,18 @@ def _explain_all(
     for each in found:
         deadline.check()
         pressed = pressed or deadline.pressing
-        if not pressed:
-            matches = index.snapshot.explain(query, each.hit.position, reach=reach)
-            if reach.missing and wish.complete:
-                raise shards_missing(reach.missing)
-            pressed = bool(reach.missing)
-        if not pressed:
+        matches = None if pressed else index.snapshot.explain(query, each.hit.position, reach=reach)
+        _require_all(wish, reach)
+        if matches is not None:
             _explain(wish, query, each, matches)
         elif wish.snippet is not None:
             _cut(each.body, each.passage.text, [], wish.snippet)
     return pressed
+
+
+def _require_all(wish: Wish, reach: Reach) -> None:
+    if reach.missing and wish.complete:
+        raise shards_missing(reach.missing)
 
 
 def _explain(wish: Wish, query: Encoded, found: _Found, matches: Sequence[Match]) -> None:

@@ -117,18 +117,20 @@ class ShardedSnapshot:
             reach.missing |= own.missing
         return {passage_id: passage for part in found.values() for passage_id, passage in part.items()}
 
-    def explain(self, query: Encoded, position: int, *, reach: Reach | None = None) -> Sequence[TokenMatch]:
-        """Explain a hit; not at all where its shard gives no answer, which `reach` then names.
+    def explain(self, query: Encoded, position: int, *, reach: Reach | None = None) -> Sequence[TokenMatch] | None:
+        """Explain a hit; None where its shard gives no answer, which `reach` then names.
 
-        Raises: Problem 503 for that without `reach`.
+        A shard that `reach` names already is not asked. Raises: Problem 503 for no answer without `reach`.
         """
         shard, own = self._shard_at(position), Reach(None if reach is None else reach.until)
+        if reach is not None and self.name_of(shard) in reach.missing:
+            return None
         found = self._ask({shard: ("explain", _without_places(query), position)}, own)
         if shard not in found:
             if reach is None:
                 raise shards_missing(own.missing)
             reach.missing |= own.missing
-            return []
+            return None
         matches: Sequence[TokenMatch] = found[shard]
         return matches
 

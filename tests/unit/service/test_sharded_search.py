@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import selectors
 import subprocess
 import sys
 import time
@@ -188,6 +190,50 @@ def test_quick_calls_of_another_kind_bring_no_hedge_forward() -> None:
     assert asking.latencies["explain"].p95_s < asking.latencies["search"].p95_s
 
 
+class LeapingLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock leaps to what is due next, so that no sleep takes time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        loop = self
+
+        class Leaping(selectors.SelectSelector):
+            def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+                loop.now += timeout or 0.0
+                return super().select(0)
+
+        super().__init__(Leaping())
+
+    def time(self) -> float:
+        return self.now
+
+
+def test_many_quick_explanations_leave_hedges_to_a_twentieth_of_the_searches() -> None:
+    asking, chance = Asking(), random.Random(7)
+    searches, explanations, sent = 600, 20, 0
+
+    async def search() -> None:
+        nonlocal sent
+        sent += 1
+        await asyncio.sleep(chance.uniform(0.01, 0.1))
+
+    async def asked() -> None:
+        for _ in range(searches):
+            await asking.ask("search", search, 5.0)
+            for _ in range(explanations):
+                await asking.ask("explain", lambda: asyncio.sleep(0.001), 5.0)
+
+    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+        runner.run(asked())
+    assert 0.02 < (sent - searches) / searches < 0.08
+
+
+def test_a_shard_is_asked_by_what_its_calls_of_that_method_take(shards: tuple[ShardedSnapshot, Replicas]) -> None:
+    snapshot, _ = shards
+    answered(snapshot, complete=True)
+    assert [asking.latencies.keys() for asking in snapshot.asking] == [{"search", "passages", "explain"}] * 2
+
+
 def answered(snapshot: ShardedSnapshot, *, complete: bool, timeout_ms: int = 5_000) -> Answer:
     wish = Wish("alpha beta", 10, highlight=True, explain=False, params=Params(), snippet=20, complete=complete)
     query = ENCODER.encode([wish.query], "query")
@@ -206,9 +252,22 @@ def test_a_shard_that_explains_nothing_leaves_hits_without_marks(
     assert time.monotonic() - began < FOREVER_S / 2
     assert {hit.id for hit in found.hits} == {"p0", "p1", "p2", "p3"}
     assert found.partial
+    assert found.missing == ("shard-2-of-2",)
+    # One question, sent once more, for all three of its hits.
+    assert replicas.calls[1] == 4
     marked = [hit.id for hit in found.hits if hit.highlights is not None]
     assert set(marked) <= {"p0"}
     assert all(hit.snippet is not None for hit in found.hits)
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_hits_of_other_shards_keep_their_marks(shards: tuple[ShardedSnapshot, Replicas], gone: int) -> None:
+    snapshot, replicas = shards
+    replicas.trouble = lambda shard, call: OSError("node died") if shard == gone and call > 2 else 0.0
+    found = answered(snapshot, complete=False)
+    of_shard: list[set[str | None]] = [{"p0"}, {"p1", "p2", "p3"}]
+    assert {hit.id for hit in found.hits if hit.highlights is not None} == of_shard[1 - gone]
+    assert found.missing == (f"shard-{gone + 1}-of-2",)
 
 
 def test_a_shard_that_explains_nothing_refuses_a_complete_answer(shards: tuple[ShardedSnapshot, Replicas]) -> None:
