@@ -99,8 +99,9 @@ class Shards:
         from ray import serve
 
         wanted = self._settings
-        # What else decides an answer's bytes or a replica's shape: another setting is another application.
-        rest = (tuning_key(place), wanted.shards, wanted.shard_threads, wanted.shard_cpus, self._verify)
+        # What else decides an answer's bytes, or the number and shape of replicas: another is another application.
+        shape = (wanted.shard_threads, wanted.shard_cpus, wanted.shard_queue, tuple(_replicas(wanted).items()))
+        rest = (tuning_key(place), wanted.shards, self._verify, shape)
         key = f"{manifest.version[:12]}-{hashlib.sha256(repr(rest).encode()).hexdigest()[:6]}"
         targets, names = [], []
         for shard, share in enumerate(snapshot.shares):

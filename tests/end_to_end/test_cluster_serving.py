@@ -190,6 +190,9 @@ def test_what_a_front_left_when_it_was_killed_goes_with_the_next_one(
         # What runs was not started again.
         wait_until(lambda: applications("mine").items() == both.items() - before.items())
         assert service.client.post("/v1/indexes/mine/search", json={"query": "cats"}).json()["hits"]
+    # Other replicas are other shards.
+    with running_service(tmp_path / "log", *options[:-1], "2", **settings):
+        wait_until(lambda: len(applications("mine")) == 1 and not applications("mine").keys() & both.keys())
     assert applications("demo") == others
 
 
