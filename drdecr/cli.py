@@ -31,6 +31,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+OWN_PACKAGES = ("drdecr", "indexer", "service", "training")
+
+
 class LazyGroup(click.Group):
     """A group that lists its subcommands without importing them."""
 
@@ -74,5 +77,11 @@ def main() -> None:
         sys.exit(2)
     except (DrDecrError, OSError) as error:
         click.echo(f"drdecr: {error}", err=True)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in OWN_PACKAGES:
+            raise
+        click.echo(f"drdecr: this needs the package {package}: pip install 'drdecr[train]'", err=True)
         sys.exit(1)
     sys.exit(status if isinstance(status, int) else 0)

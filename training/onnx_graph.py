@@ -21,6 +21,8 @@ from drdecr.errors import ModelError
 
 FILES: dict[Precision, str] = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 _OPSET = 20
+# What one file of protocol buffers holds, with room for the nodes.
+_MOST_BYTES = 2**31 - 2**26
 # Where the classes live that the exporter names as a node's origin.
 _TRANSFORMERS = "transformers.models."
 _QUANTIZED = ("MatMul", "Gemm", "Gather")
@@ -38,6 +40,12 @@ def export_graph(reference: TorchEncoder, file: Path) -> None:
         inputs[ROWS_INPUT] = torch.tensor([0, 1, 0])
         shapes[ROWS_INPUT] = {0: torch.export.Dim("rows")}
     graph = _Graph(reference.model, reference.settings).eval()
+    weighs = sum(weight.numel() * weight.element_size() for weight in graph.state_dict().values())
+    if weighs > _MOST_BYTES:
+        raise ModelError(
+            f"{reference.spec.name}: its weights take {weighs / 1e9:.1f} GB and an ONNX file holds 2 at most; torch "
+            "serves it without an export, on a GPU in bfloat16"
+        )
     try:
         with _quiet(), torch.no_grad():
             torch.onnx.export(
@@ -61,6 +69,8 @@ def export_graph(reference: TorchEncoder, file: Path) -> None:
     model = onnx.load(file)
     del model.graph.value_info[:]
     onnx.save(model, file)
+    # Large weights lie in a file of their own until now.
+    file.with_name(f"{file.name}.data").unlink(missing_ok=True)
 
 
 def quantize(source: Path, target: Path, *, narrowing_exact: bool, operators: Sequence[str] = _QUANTIZED) -> None:

@@ -59,6 +59,8 @@ def encode(
         raise UsageError("--windows: only passages have windows; a query is cut at what the student reads")
     if not out.resolve().parent.is_dir():
         raise UsageError(f"--out: {out.resolve().parent} is no directory; create it first")
+    if out.is_dir():
+        raise UsageError(f"--out: {out} is a directory; name a file")
     skipped = SkippedLines() if skip_bad_lines else None
     texts = list(_texts(source, kind, skipped))
     encoder = load_encoder(student, threads=threads, backend=backend)

@@ -37,7 +37,7 @@ def load_encoder(path: str | Path, *, threads: int | None = None, backend: Backe
         from drdecr.encoder.onnx_runtime import OnnxEncoder
 
         return OnnxEncoder.load(student, threads=threads)
-    if not has_weights and not (student / "config.json").is_file():
+    if not exported and not has_weights and not (student / "config.json").is_file():
         raise ModelError(f"{student}: no student; it has neither {ONNX_FOLDER}/{MANIFEST_FILE} nor modules.json")
     from drdecr.encoder.torch_runtime import TorchEncoder, fastest_precision
 

@@ -15,7 +15,14 @@ from tokenizers import Tokenizer
 from drdecr.encoder.batching import encode_sentences, encode_tokens
 from drdecr.encoder.piece_tokenizer import read_tokenizer
 from drdecr.encoder.query_weights import QueryWeights
-from drdecr.encoder.settings import Expansion, StudentSettings, fingerprint_student, read_settings
+from drdecr.encoder.settings import (
+    MANIFEST_FILE,
+    ONNX_FOLDER,
+    Expansion,
+    StudentSettings,
+    fingerprint_student,
+    read_settings,
+)
 from drdecr.encoder.text_tokens import TextTokenizer, TextTokens
 from drdecr.encoder.types import Encoded, EncoderSpec, Kind, Progress
 from drdecr.errors import ModelError
@@ -60,10 +67,18 @@ class TorchEncoder:
         In bf16 the products are taken in that type, and the vectors still come as float32. `trust_remote_code` runs
         model code that the directory brings.
 
-        Raises: ModelError where it is no such directory, or torch is not installed.
+        Raises: ModelError where it is no such directory, holds only what ONNX runs, or torch is not installed.
         """
+        place = Path(student)
+        names = ("modules.json", "config.json")
+        if (place / ONNX_FOLDER / MANIFEST_FILE).is_file() and not any((place / name).is_file() for name in names):
+            raise ModelError(
+                f"{student}: holds no weights that torch runs, only {ONNX_FOLDER}/, which serves it as it is; "
+                "a recipe may start from it (`student`)"
+            )
         settings = read_settings(student)
-        model = load_model(student, device=device, trust_remote_code=trust_remote_code)
+        # Loaded for training, it would encode with dropout wherever another thread ends its own encoding.
+        model = load_model(student, device=device, trust_remote_code=trust_remote_code).eval()
         if threads is not None:
             import torch
 
@@ -118,18 +133,23 @@ class TorchEncoder:
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        """Run the model as it serves, in its precision; a model in training goes on training after that."""
+        """Run the model as it serves, in its precision; a model in training goes on training after that.
+
+        Threads may encode side by side with a model that is not in training.
+        """
         import torch
 
         was_training = self.model.training
-        self.model.eval()
+        if was_training:
+            self.model.eval()
         # In 32 bits the caller's context decides: `autocast(enabled=False)` would end mixed precision here.
         narrow = torch.autocast(self.model.device.type, torch.bfloat16) if self.precision == "bf16" else nullcontext()
         try:
             with torch.inference_mode(), narrow:
                 yield
         finally:
-            self.model.train(was_training)
+            if was_training:
+                self.model.train()
 
 
 def fastest_precision() -> Precision:

@@ -48,6 +48,15 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_missing_package_is_named_with_what_brings_it(home: Path) -> None:
+    blocked = "import sys; sys.modules['ir_measures'] = None; from drdecr.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", blocked, "evaluate", "--help"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "drdecr: this needs the package ir_measures: pip install 'drdecr[train]'\n"
+
+
 def test_run_is_scored_over_every_judged_query(home: Path) -> None:
     result = evaluated("--run", "de.run.trec", "--qrels", "qrels.trec", cwd=home)
     assert result["queries"] == {"de": 3}
@@ -131,6 +140,7 @@ def test_xor_figures_come_from_a_run_or_from_predictions(home: Path) -> None:
         ["--run", "de.run.trec", "--run", "de.run.trec", "--qrels", "qrels.trec"],
         ["--run", "de.run.trec", "--qrels", "qrels.trec", "--k", "0"],
         ["--run", "none.trec", "--qrels", "qrels.trec"],
+        ["--xor-predictions", "gold.jsonl", "--xor-answers", "gold.jsonl", "--queries", "de.queries.tsv"],
     ],
 )
 def test_bad_usage_exits_with_2(home: Path, arguments: list[str]) -> None:

@@ -18,6 +18,7 @@ from training.evaluation.snapshot_run import SnapshotRanker, open_snapshot_ranke
 from training.evaluation.two_stage import TwoStageTeacher, cost_table, student_costs
 from training.evaluation.xor import (
     XorQuestion,
+    best_of,
     contexts,
     read_xor_predictions,
     read_xor_questions,
@@ -92,6 +93,8 @@ def evaluate(
         raise UsageError("--translator stands beside --snapshot and --qrels")
     narrowed = _by_language((path, list(read_queries(path))) for path in query_files)
     if xor_answers is not None:
+        # Whatever is missing shows before a snapshot is asked.
+        word_tokenizer()
         questions = read_xor_questions(xor_answers)
         if xor_predictions is not None:
             predictions = read_xor_predictions(xor_predictions)
@@ -103,8 +106,10 @@ def evaluate(
                 )
         else:
             assert passages is not None
-            texts = {passage.id: passage.text for passage in read_passages(passages)}
-            predictions = contexts(map(read_run, runs), texts)
+            found_by = [read_run(run) for run in runs]
+            wanted = {hit for run in found_by for hits in run.values() for hit in best_of(hits)}
+            texts = {passage.id: passage.text for passage in read_passages(passages) if passage.id in wanted}
+            predictions = contexts(found_by, texts)
         _print_xor(questions, predictions, as_json)
         return
     assert qrels is not None
@@ -141,6 +146,8 @@ def _check_usage(
         raise UsageError("--xor-predictions needs --xor-answers")
     if snapshot is not None and not query_files:
         raise UsageError("--snapshot needs --queries")
+    if xor_answers is not None and query_files and snapshot is None:
+        raise UsageError("--queries narrows a run beside --qrels alone; --xor-answers says which questions count")
     if xor_answers is not None and runs and passages is None:
         raise UsageError("--xor-answers with --run needs --passages, as a run holds no texts")
     if xor_answers is None and qrels is None:

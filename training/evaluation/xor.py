@@ -78,21 +78,28 @@ def read_xor_predictions(path: str | Path) -> dict[str, list[str]]:
     predictions = {}
     for place, record in enumerate(records, start=1):
         texts = record.get("ctxs") if isinstance(record, dict) else None
-        if not isinstance(texts, list) or not isinstance(record.get("id"), str):
-            raise InputError(f"prediction {place} lacks `id` or `ctxs` (a list of texts)", path=path)
+        if not isinstance(texts, list) or not all(isinstance(text, str | dict) for text in texts):
+            raise InputError(f"prediction {place} lacks `ctxs` (a list of texts)", path=path)
+        if not isinstance(record.get("id"), str):
+            raise InputError(f"prediction {place} lacks `id` (a string)", path=path)
         predictions[record["id"]] = [text if isinstance(text, str) else str(text.get("text", "")) for text in texts]
     return predictions
 
 
+def best_of(hits: Mapping[str, float]) -> list[str]:
+    """Return the passages of a query that count: the 50 best, best first."""
+    return sorted(hits, key=lambda passage: -hits[passage])[:TEXTS_A_QUESTION]
+
+
 def contexts(runs: Iterable[Run], texts: Mapping[str, str]) -> dict[str, list[str]]:
-    """Turn runs into predictions: the texts of each query's 50 best passages, best first, without titles.
+    """Turn runs into predictions: the texts of each query's passages that count (`best_of`), without titles.
 
     Raises: InputError for a passage whose text is not given.
     """
     predictions = {}
     for run in runs:
         for query, hits in run.items():
-            best = sorted(hits, key=lambda passage: -hits[passage])[:TEXTS_A_QUESTION]
+            best = best_of(hits)
             if lacking := next((passage for passage in best if passage not in texts), None):
                 raise InputError(f"the passage {lacking!r} of query {query!r} is not among the passages given")
             predictions[query] = [texts[passage] for passage in best]

@@ -102,6 +102,8 @@ def test_bad_line_stops_before_anything_is_written(tiny_student: Path, queries: 
 def test_missing_output_directory_is_told_before_encoding(tiny_student: Path, queries: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no directory"):
         run(tiny_student, "--kind", "query", "--input", queries, "--out", tmp_path / "absent" / "out.npz")
+    with pytest.raises(UsageError, match="is a directory"):
+        run(tiny_student, "--kind", "query", "--input", queries, "--out", tmp_path)
 
 
 def test_failed_write_leaves_the_older_file(

@@ -40,6 +40,14 @@ def test_onnx_folder_serves_alone(copy: Path) -> None:
     assert load_encoder(copy, threads=1).encode(["hello"], "query").vectors.shape[1] == 16
 
 
+def test_onnx_folder_alone_says_that_torch_runs_other_students(copy: Path) -> None:
+    for path in copy.iterdir():
+        if path.name != "onnx":
+            path.unlink()
+    with pytest.raises(ModelError, match=r"holds no weights that torch runs, only onnx/"):
+        load_encoder(copy, backend="torch")
+
+
 def test_weights_that_changed_since_the_export_are_refused(copy: Path) -> None:
     (copy / "modules.json").write_text("[]")
     with pytest.raises(ModelError, match="changed since"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,15 @@ def test_empty_text_has_no_tokens_and_a_sentence_of_zeros(encoder: TorchEncoder)
     assert encoded.offsets[1] == 0
     assert encoded.sentences is not None
     assert np.allclose(np.linalg.norm(encoded.sentences, axis=1), [0, 1], atol=1e-5)
+
+
+def test_threads_that_encode_side_by_side_get_the_same_vectors(two_stream_student: Path) -> None:
+    # Loaded afresh: while it is first asked, nothing may put it into training.
+    encoder = TorchEncoder.load(two_stream_student, device="cpu")
+    assert not any(module.training for module in encoder.model.modules())
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda _: encoder.encode(TEXTS[:2], "query").vectors, range(100)))
+    assert all(np.allclose(one, found[0], atol=1e-5) for one in found)
 
 
 def test_encoding_leaves_the_model_as_it_was(two_stream_student: Path) -> None:

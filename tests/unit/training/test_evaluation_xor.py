@@ -135,7 +135,18 @@ def test_bad_question_is_named_by_line(tmp_path: Path, line: str) -> None:
         read_xor_questions(path)
 
 
-@pytest.mark.parametrize("content", ["{}", "[3]", '[{"id": "1"}]', "nothing"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{}",
+        "[3]",
+        '[{"id": "1"}]',
+        '[{"ctxs": []}]',
+        '[{"id": "1", "ctxs": [null]}]',
+        '[{"id": "1", "ctxs": [["title", "text"]]}]',
+        "nothing",
+    ],
+)
 def test_bad_predictions_are_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "predictions.json"
     path.write_text(content)

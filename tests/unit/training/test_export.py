@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -184,6 +186,33 @@ def test_graph_with_other_vectors_is_refused_and_the_older_export_stays(
         export_onnx(quick_export, threads=1)
     assert read_manifest(quick_export) == before
     assert not list(quick_export.glob(".onnx*"))
+
+
+@pytest.mark.parametrize("part", ["vectors", "sentences"])
+def test_student_without_numbers_is_refused_and_the_older_export_stays(
+    part: str, quick_export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: OnnxManifest = export_onnx(quick_export, threads=1)
+    encode = TorchEncoder.encode_tokens
+
+    def diverged(*given: Any, **more: Any) -> Any:
+        encoded = encode(*given, **more)
+        return replace(encoded, **{part: np.full_like(getattr(encoded, part), np.nan)})
+
+    monkeypatch.setattr(TorchEncoder, "encode_tokens", diverged)
+    with pytest.raises(ModelError, match="differ from torch's by nan"):
+        export_onnx(quick_export, threads=1)
+    assert read_manifest(quick_export) == before
+
+
+def test_student_too_large_for_one_file_is_told_before_the_export(
+    two_stream_student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.onnx_graph._MOST_BYTES", 1_000)
+    student = Path(shutil.copytree(two_stream_student, tmp_path / "student"))
+    with pytest.raises(ModelError, match="an ONNX file holds 2 at most; torch serves it"):
+        export_onnx(student, threads=1)
+    assert not (student / "onnx").exists()
 
 
 def run_export(student: Path, *options: str | Path) -> Result:

@@ -107,6 +107,31 @@ def test_model_of_many_languages_is_told_both(
         open_translator(f"model:{made}", "xx")
 
 
+def test_translators_of_several_languages_share_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make_many_language_translator(tmp_path / "nllb")
+    tokenizer = AutoTokenizer.from_pretrained(made)
+    began: list[int] = []
+    generate = M2M100ForConditionalGeneration.generate
+
+    def looking(self: Any, **given: Any) -> Any:
+        began.append(int(given["input_ids"][0, 0]))
+        return generate(self, **given)
+
+    monkeypatch.setattr(M2M100ForConditionalGeneration, "generate", looking)
+    loaded = []
+    load = M2M100ForConditionalGeneration.from_pretrained
+    monkeypatch.setattr(
+        M2M100ForConditionalGeneration,
+        "from_pretrained",
+        lambda *given, **more: loaded.append(1) or load(*given, **more),
+    )
+    translators = [open_translator(f"model:{made}", lang) for lang in ("es", "ja")]
+    for translator in (*translators, translators[0]):
+        translator.translate([Query("1", "el perro ladra")])
+    assert len(loaded) == 1
+    assert began == [tokenizer.convert_tokens_to_ids(code) for code in ("spa_Latn", "jpn_Jpan", "spa_Latn")]
+
+
 @pytest.mark.parametrize(
     ("codes", "lang", "code"),
     [(["en_XX", "es_XX"], "es", "es_XX"), (["en", "es"], "es", "es"), (["zh_CN", "en_XX"], "zh", "zh_CN")],
