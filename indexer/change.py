@@ -95,6 +95,13 @@ def delete(snapshot: Path, ids: Iterable[str], *, missing_ok: bool = False, keep
     """
     started = time.monotonic()
     wanted = list(dict.fromkeys(ids))
+    for each in wanted:
+        try:
+            each.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"the id {each!r} is not UTF-8 text, so no passage has it; nothing was deleted"
+            ) from None
     with changed_snapshot(snapshot, "delete", keep=keep) as draft:
         found = _bury(draft, wanted, len(draft.segments))
         missing = [each for each in wanted if each not in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -101,7 +102,7 @@ class MergedSource:
         places: list[Place] = []
         for passage in batch:
             place, stored = found.get(passage.id, ((_NEW, _NEW), None))
-            if stored == passage and not self._full and self._reuse:
+            if not self._full and self._reuse and stored is not None and _alike(stored, passage):
                 continue
             same = self._reuse and stored is not None and stored.content == passage.content
             written.append(passage)
@@ -154,3 +155,12 @@ def _living(segment: Segment) -> Iterator[list[int]]:
     live = np.arange(len(segment)) if segment.live is None else np.flatnonzero(segment.live)
     for start in range(0, len(live), _CHUNK_PASSAGES):
         yield live[start : start + _CHUNK_PASSAGES].tolist()
+
+
+def _alike(stored: Passage, passage: Passage) -> bool:
+    """Tell whether two passages are the same to a search; to Python, 1, 1.0 and true are equal metadata."""
+    return stored == passage and _json(stored) == _json(passage)
+
+
+def _json(passage: Passage) -> str:
+    return json.dumps(passage.metadata, sort_keys=True)

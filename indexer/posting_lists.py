@@ -9,6 +9,7 @@ int64 holds the byte where each list starts and how many passages it has.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -48,4 +49,7 @@ def write_posting_lists(directory: Path, offsets: NDArray[np.int64], cells: NDAr
             file.append(packed[:-8])
             low = high
         file.append(np.zeros(8, np.uint8))
-    np.save(directory / LISTS, placed)
+    # Not np.save(path): that writes around Python, which then cannot tell a full disk from another trouble.
+    packed_lists = io.BytesIO()
+    np.save(packed_lists, placed)
+    (directory / LISTS).write_bytes(packed_lists.getvalue())

@@ -33,6 +33,9 @@ def train_on_sample(
     root: Path, directory: str, sample: NDArray[np.float32], lists: int, bits: int
 ) -> QuantizerRecord:
     """Train at most `lists` centroids, and the codec, on a sample that was drawn; else as `train_quantizer`."""
+    # Without `root`, and before the training: an index that is dropped meanwhile must not come back as a folder.
+    (root / directory).parent.mkdir(exist_ok=True)
+    (root / directory).mkdir(exist_ok=True)
     faiss = load_faiss()
     dim = sample.shape[1]
     unit = len(sample) > 0 and bool((np.abs(np.linalg.norm(sample, axis=1) - 1) < _UNIT_MARGIN).all())
@@ -48,7 +51,6 @@ def train_on_sample(
         ivf = make_index(centroids, bits)
         train_codec(ivf, _left_over(turned, centroids), bits)
         index = faiss.IndexPreTransform(rotation, ivf)
-    (root / directory).mkdir(parents=True, exist_ok=True)
     # FAISS's own writer passes over a full disk where the file is small.
     (root / directory / QUANTIZER).write_bytes(faiss.serialize_index(index).tobytes())
     return QuantizerRecord(directory=directory, lists=len(centroids), codec=record, files={})

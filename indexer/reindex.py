@@ -15,10 +15,10 @@ from pathlib import Path
 
 from drdecr.collections.directory import BUILD_FILE, DataDirectory, now
 from drdecr.collections.files import replace_file, try_lock
-from drdecr.collections.records import BuildRecord, Mode
+from drdecr.collections.records import BuildRecord, IndexRecord, Mode
 from drdecr.collections.uploads import built_through, drop_uploads, read_upload, staged_uploads
 from drdecr.encoder.types import Encoder
-from drdecr.errors import SnapshotBusyError
+from drdecr.errors import SnapshotBusyError, UnknownNameError
 from drdecr.index.manifest import read_manifest, sync_tree, write_manifest
 from drdecr.index.reduction import reduction_of
 from drdecr.index.snapshot import Snapshot
@@ -36,11 +36,12 @@ _SNAPSHOT = "snapshot"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A build that a client asked for."""
+    """A build that a client asked for, of the index with `index_id` where that is known: names are given again."""
 
     job: str
     index: str
     mode: Mode
+    index_id: str | None = None
 
 
 def build_next(directory: DataDirectory, task: Task, encoder: Encoder, progress: Progress = SILENT) -> bool:
@@ -52,7 +53,7 @@ def build_next(directory: DataDirectory, task: Task, encoder: Encoder, progress:
     Raises: UnknownNameError for an index that is gone, SnapshotBusyError while a build or a restore of it goes on,
     UsageError for an index of more dimensions than the student has, SnapshotError, ResourceError.
     """
-    record = directory.index(task.index)
+    record = _index(directory, task)
     work = _work(directory, task)
     # Without its parents: an index that was dropped must not come back as a folder that takes its name.
     work.mkdir(exist_ok=True)
@@ -125,7 +126,7 @@ def publish(directory: DataDirectory, task: Task, check: Callable[[], None] = la
     Raises: SnapshotError where another version came meanwhile, UnknownNameError for an index that is gone.
     """
     with directory.changing():
-        directory.index(task.index)
+        _index(directory, task)
         number = directory.version_of(task.index, task.job)
         if number is None:
             check()
@@ -134,6 +135,14 @@ def publish(directory: DataDirectory, task: Task, check: Callable[[], None] = la
     drop_uploads(directory, task.index)
     shutil.rmtree(_work(directory, task), ignore_errors=True)
     return number
+
+
+def _index(directory: DataDirectory, task: Task) -> IndexRecord:
+    """Return the record of a task's index. Raises: UnknownNameError where it is gone, or another has its name."""
+    record = directory.index(task.index)
+    if task.index_id is not None and record.id != task.index_id:
+        raise UnknownNameError(f"Index {task.index!r} was dropped, and made again: this build was of the one before.")
+    return record
 
 
 def sweep_work(directory: DataDirectory, task: Task) -> None:
@@ -161,11 +170,13 @@ def share_files(base: Path, snapshot: Path) -> None:
     No file of a snapshot is ever written again, so that neither sees what changes in the other.
     """
     manifest = read_manifest(base)
+    # Without its parents, as in `build_next`.
+    snapshot.mkdir()
     for top in ("quantizers", "segments"):
-        (snapshot / top).mkdir(parents=True)
+        (snapshot / top).mkdir()
     for name in manifest.paths():
         target = snapshot / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(exist_ok=True)
         try:
             os.link(base / name, target)
         except OSError:

@@ -125,8 +125,9 @@ def copy_passages(writer: PassageWriter, parts: Sequence[Part], advance: Callabl
             first = writer.count
             writer.add(segment.store.read(positions))
             spans = segment.store.spans_of(positions)
-            if spans:
-                writer.add_spans(first, (spans[position] for position in positions))
+            writer.add_spans(
+                (at, spans[position]) for at, position in enumerate(positions, start=first) if position in spans
+            )
             advance(len(positions))
 
 

@@ -187,7 +187,10 @@ def chunks_of(sizes: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
 
 
 def stored_vectors(segment: Segment, positions: NDArray[np.int64]) -> Windowed:
-    """Decode the vectors of passages of a segment; they count as whole and known."""
+    """Decode the vectors of passages of a segment; they count as whole and known.
+
+    A passage whose spans are not stored has zeros for them.
+    """
     vectors, _ = segment.tokens_of(positions)
     windows, bounds = segment.windows_of(positions)
     lengths = segment.window_offsets[windows + 1] - segment.window_offsets[windows]
@@ -195,11 +198,15 @@ def stored_vectors(segment: Segment, positions: NDArray[np.int64]) -> Windowed:
     found = [spans[at] for at in positions.tolist() if at in spans]
     pooled = bool(found) and found[0].shape[1] == 3
     none = np.empty((0, 3), np.int32)
+    plain: list[NDArray[np.int32]] = []
+    if not pooled:
+        counts = segment.lengths_of(positions)
+        plain = [spans.get(at, np.zeros((n, 2), np.int32)) for at, n in zip(positions.tolist(), counts, strict=True)]
     encoded = Encoded(
         vectors=vectors,
         offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)]),
         sentences=segment.sentences_of(windows) if segment.sentence_dim else None,
-        spans=np.concatenate([np.empty((0, 2), np.int32), *([] if pooled else found)]),
+        spans=np.concatenate([np.empty((0, 2), np.int32), *plain]),
         truncated=np.zeros(len(windows), np.bool_),
         unknown=np.zeros(len(windows), np.float32),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -74,12 +74,13 @@ class Spool:
         self._window_offsets.append(encoded.offsets[1:] + self.tokens)
         if self._sentences is not None and encoded.sentences is not None:
             self._sentences.append(encoded.sentences)
+        spans: Iterable[NDArray[np.int32]] = ()
         if passages.members is not None:
-            if any(map(len, passages.members)):
-                self._passages.add_spans(self._done, passages.members)
+            spans = passages.members
         elif len(encoded.spans):
             spans = (encoded.spans[offsets[i] : offsets[i + 1]] for i in range(len(passages)))
-            self._passages.add_spans(self._done, spans)
+        # A passage without tokens has none, nor has one of vectors that came without: its spans are zeros.
+        self._passages.add_spans((at, each) for at, each in enumerate(spans, start=self._done) if each.any())
         self._done += len(passages)
         self.windows += len(encoded)
         self.tokens += len(encoded.vectors)

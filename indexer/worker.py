@@ -98,23 +98,24 @@ class Worker:
             should_retry=_worth_retrying,
         )
 
-        def build(index: str, mode: Mode) -> bool:
-            task = Task(_job_id(), index, mode)
+        def build(index: str, mode: Mode, index_id: str | None) -> bool:
+            task = Task(_job_id(), index, mode, index_id)
             log.info("building", job=task.job, mode=mode)
             with _explained(task):
                 return self._build(task)
 
-        def put_in_place(index: str, mode: Mode) -> int:
-            task = Task(_job_id(), index, mode)
+        def put_in_place(index: str, mode: Mode, index_id: str | None) -> int:
+            task = Task(_job_id(), index, mode, index_id)
             with _explained(task):
                 return publish(self._directory, task, lambda: self._check(task))
 
         build_step, publish_step = retried(build), retried(put_in_place)
 
         @DBOS.workflow(name=WORKFLOW, max_recovery_attempts=_RECOVERIES)
-        def build_index(index: str, mode: Mode) -> int:
-            built = build_step(index, mode)
-            number = publish_step(index, mode) if built else self._directory.versions(index)[-1]
+        def build_index(index: str, mode: Mode, index_id: str | None = None) -> int:
+            # Jobs of a release before this one do not say which index of that name they mean.
+            built = build_step(index, mode, index_id)
+            number = publish_step(index, mode, index_id) if built else self._directory.versions(index)[-1]
             log.info("built", job=_job_id(), index=index, number=number)
             return number
 

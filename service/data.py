@@ -173,8 +173,11 @@ class ServedData:
             try:
                 version = self._open(target, engine.encoder, patient=True)
             except (DrDecrError, OSError) as error:
-                if current is not None and current.version is not None and current.version.target.id == target.id:
+                # An index that was dropped and made again under its own name is another; what an alias served is not.
+                same = current is not None and current.version is not None and current.version.target.id == target.id
+                if current is not None and (same or name != target.index):
                     indexes[name] = current
+                    damaged[name] = str(error)
                 else:
                     absent[name] = Absence(503, "index_unavailable", f"Index {name!r} cannot be served: {error}")
             else:

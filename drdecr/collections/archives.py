@@ -27,7 +27,7 @@ from drdecr.collections.directory import BUILD_FILE, DataDirectory, now, read_re
 from drdecr.collections.files import replace_file, try_lock
 from drdecr.collections.records import BuildRecord
 from drdecr.collections.uploads import built_through
-from drdecr.errors import NameInUseError, SnapshotCorruptError, UnknownNameError
+from drdecr.errors import NameInUseError, RecordCorruptError, SnapshotCorruptError, UnknownNameError
 from drdecr.index.manifest import MANIFEST, Manifest, read_manifest, record_file, sync_path, sync_tree
 from drdecr.index.snapshot import find_damage
 
@@ -61,6 +61,10 @@ def write_archive(directory: DataDirectory, index: str, number: int | None = Non
     partial = folder / f".{archive_id}.tar"
     try:
         manifest = read_manifest(version)
+        damage = find_damage(version, manifest, hashes=True)
+        # Not where it was deleted meanwhile, which opening its files tells.
+        if damage and version.is_dir():
+            raise SnapshotCorruptError(f"{damage[0]}; this version cannot be archived, build another")
         with _locked_file(directory, partial) as raw:
             with tarfile.open(fileobj=raw, mode="w|", format=tarfile.PAX_FORMAT) as tar:
                 for name in (MANIFEST, BUILD_FILE, *manifest.paths()):
@@ -109,7 +113,10 @@ def sweep_archives(directory: DataDirectory, index: str) -> None:
 
 
 def archives(directory: DataDirectory, index: str) -> list[ArchiveRecord]:
-    """Return the archives of an index's versions, the oldest version first; also of an index that was dropped."""
+    """Return the archives of an index's versions, the oldest version first; also of an index that was dropped.
+
+    Raises: RecordCorruptError.
+    """
     found = []
     for path in sorted(_folder(directory, index).glob("*.json")):
         if path.with_suffix(".tar").is_file():
@@ -117,6 +124,14 @@ def archives(directory: DataDirectory, index: str) -> list[ArchiveRecord]:
             if record is not None:
                 found.append(record)
     return found
+
+
+def digest_of(directory: DataDirectory, index: str, archive_id: str) -> str | None:
+    """Return the SHA-256 of an archive as its record has it, None where that is missing or damaged."""
+    with suppress(RecordCorruptError):
+        record = read_record(_folder(directory, index) / f"{archive_id}.json", ArchiveRecord)
+        return None if record is None else record.sha256
+    return None
 
 
 def archive_file(directory: DataDirectory, index: str, archive_id: str) -> Path:

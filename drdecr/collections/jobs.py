@@ -126,6 +126,7 @@ class Jobs:
                 },
                 index,
                 mode,
+                index_id,
             )
         job = self.job(job_id)
         if job.mode != mode:
@@ -208,7 +209,7 @@ def _job(status: WorkflowStatus) -> Job:
 
 
 def _arguments(given: Any) -> tuple[str, Mode]:
-    index, mode = given["args"]
+    index, mode = given["args"][:2]
     return index, mode
 
 

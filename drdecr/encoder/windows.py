@@ -58,13 +58,17 @@ class Windowed:
 
 
 def join(parts: Sequence[Windowed]) -> Windowed:
-    """Join passages in their order; there must be at least one part. Either all parts have `members` or none."""
+    """Join passages in their order; there must be at least one part.
+
+    Where one part has `members`, passages of a part without have none: they have no tokens, or came as vectors.
+    """
     counts = np.concatenate([np.diff(part.bounds) for part in parts])
-    pooled = [part.members for part in parts if part.members is not None]
+    none = np.empty((0, 3), np.int32)
+    pooled = any(part.members is not None for part in parts)
     return Windowed(
         concatenate([part.windows for part in parts]),
         np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)]),
-        tuple(member for own in pooled for member in own) if pooled else None,
+        tuple(own for part in parts for own in part.members or (none,) * len(part)) if pooled else None,
     )
 
 

@@ -53,12 +53,12 @@ class PassageWriter:
         self._metadata.add((position, passage.metadata) for position, passage in placed)
         self.count += len(placed)
 
-    def add_spans(self, first: int, spans: Iterable[NDArray[np.int32]]) -> None:
-        """Store the character spans of the passages from position `first` on, each (tokens, 2).
+    def add_spans(self, spans: Iterable[tuple[int, NDArray[np.int32]]]) -> None:
+        """Store the character spans of passages, by position, each (tokens, 2); a passage need not have any.
 
         Where tokens share a vector they are (tokens, 3), and begin with the row of that vector.
         """
-        rows = ((position, pack_spans(each)) for position, each in enumerate(spans, start=first))
+        rows = ((position, pack_spans(each)) for position, each in spans)
         self._connection.executemany("INSERT INTO spans VALUES (?, ?)", rows)
 
     def read(self, start: int, stop: int) -> list[Passage]:
@@ -152,7 +152,7 @@ class PassageStore:
     def spans_of(self, positions: Sequence[int]) -> dict[int, NDArray[np.int32]]:
         """Return the token spans of the passages at these positions as `PassageWriter.add_spans` was given them.
 
-        Nothing where the snapshot stores none.
+        Nothing for passages that have none.
         """
         return {position: unpack_spans(packed) for position, packed in self._packed_spans(positions).items()}
 
@@ -163,7 +163,7 @@ class PassageStore:
     def members(self, position: int) -> NDArray[np.int32] | None:
         """Return the row of each token's vector among a passage's, and the token's characters, (tokens, 3).
 
-        In the order of the text; None where the snapshot stores no spans.
+        In the order of the text; None for a passage that has no spans.
         """
         spans = self.spans_of([position]).get(position)
         if spans is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -92,7 +93,10 @@ class VectorFile:
 
     def _load(self, archive: Any, shapes: dict[str, tuple[int, ...]], sentence_weight: float | None) -> None:
         self._offsets: NDArray[np.int64] = archive["offsets"].astype(np.int64)
-        self._ids: list[str] = [str(each) for each in archive["ids"].tolist()]
+        ids = archive["ids"].tolist()
+        self._ids: list[str] = [
+            each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in ids
+        ]
         self._windows: NDArray[np.int64] = np.arange(len(self._ids) + 1)
         self._window_offsets = self._offsets
         if "windows" in archive.files:
@@ -103,6 +107,10 @@ class VectorFile:
         known = {name: archive[name].item() for name in names if name in archive.files}
         if sentence_weight is None:
             sentence_weight = float(known.get("sentence_weight", 1.0))
+        closeness = float(known.get("closeness", 0.0))
+        for name, number in (("sentence_weight", sentence_weight), ("closeness", closeness)):
+            if not math.isfinite(number):
+                raise InputError(f"`{name}` is {number}; give a finite one", path=self._path)
         sentence_dim = shapes["sentences"][1] if "sentences" in shapes else 0
         self._spec = EncoderSpec(
             name=self._path.name,
@@ -112,7 +120,7 @@ class VectorFile:
             sentence_weight=sentence_weight if sentence_dim else 0.0,
             query_length=0,
             passage_length=int(np.diff(self._window_offsets).max(initial=0)),
-            closeness=float(known.get("closeness", 0.0)),
+            closeness=closeness,
         )
 
     def _check(self, shapes: dict[str, tuple[int, ...]]) -> None:

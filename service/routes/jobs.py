@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from drdecr.collections.jobs import ENDED, Job, Jobs
+from drdecr.errors import RecordCorruptError
 from service.data import ServedData
 from service.data_problems import as_problems, job_problems
 from service.problems import Problem, documented
@@ -53,7 +55,7 @@ async def start_build(
     jobs = await _jobs(data)
     job = await _ask(jobs.start_build, name, record.id, body.mode, idempotency_key)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return _body(data, job)
+    return await asyncio.to_thread(_body, data, job)
 
 
 @router.get("/v1/jobs", responses=documented(401, 404, 422, 500, 503), summary="List the jobs, the newest first")
@@ -65,7 +67,7 @@ async def list_jobs(
 ) -> JobList:
     jobs = await _jobs(data)
     found = await _ask(lambda: jobs.jobs(index=index, limit=limit, offset=offset))
-    return JobList(jobs=[_body(data, job) for job in found])
+    return JobList(jobs=await asyncio.to_thread(lambda: [_body(data, job) for job in found]))
 
 
 @router.get("/v1/jobs/{id}", responses=documented(401, 404, 422, 500, 503), summary="Tell how far a job is")
@@ -73,7 +75,8 @@ async def get_job(id: str, data: DataDependency) -> JobBody:
     jobs = await _jobs(data)
     job = await _ask(jobs.job, id)
     events = await _ask(jobs.events, id)
-    return _body(data, job).model_copy(update={"progress": events[-1] if events else None})
+    body = await asyncio.to_thread(_body, data, job)
+    return body.model_copy(update={"progress": events[-1] if events else None})
 
 
 @router.delete(
@@ -85,7 +88,7 @@ async def get_job(id: str, data: DataDependency) -> JobBody:
 async def cancel_job(id: str, data: DataDependency) -> JobBody:
     jobs = await _jobs(data)
     job = await _ask(jobs.cancel, id)
-    return _body(data, job)
+    return await asyncio.to_thread(_body, data, job)
 
 
 @router.get(
@@ -126,7 +129,8 @@ async def _follow(service: Service, data: ServedData, jobs: Jobs, job_id: str, o
                 offset += 1
             if job.state != state:
                 state = job.state
-                yield f"event: state\ndata: {_body(data, job).model_dump_json()}\n\n"
+                body = await asyncio.to_thread(_body, data, job)
+                yield f"event: state\ndata: {body.model_dump_json()}\n\n"
             if job.state in ENDED:
                 return
             looks += 1
@@ -149,7 +153,11 @@ async def _ask(method: Callable[_Params, _Result], *args: _Params.args, **kwargs
 
 def _body(data: ServedData, job: Job) -> JobBody:
     found = job.model_dump()
-    if job.state == "cancelled" and (number := data.directory.version_of(job.index, job.id)) is not None:
-        # It was cancelled in the moment in which it had published.
-        found |= {"state": "succeeded", "number": number}
+    if job.state == "cancelled":
+        # A damaged record of a version does not say which job built it.
+        with suppress(RecordCorruptError):
+            number = data.directory.version_of(job.index, job.id)
+            if number is not None:
+                # It was cancelled in the moment in which it had published.
+                found |= {"state": "succeeded", "number": number}
     return JobBody(**found)

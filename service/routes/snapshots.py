@@ -56,9 +56,10 @@ async def write_archive(name: str, body: ArchiveWish, data: DataDependency, resp
 async def download_archive(name: str, id: str, data: DataDependency) -> FileResponse:
     with as_problems():
         file = await asyncio.to_thread(archives.archive_file, data.directory, name, id)
-        found = await asyncio.to_thread(archives.archives, data.directory, name)
-    digests = {record.id: base64.b64encode(bytes.fromhex(record.sha256)).decode() for record in found}
-    headers = {"Repr-Digest": f"sha-256=:{digests[id]}:"} if id in digests else {}
+        sha256 = await asyncio.to_thread(archives.digest_of, data.directory, name, id)
+    headers = {}
+    if sha256 is not None:
+        headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
     return FileResponse(file, media_type="application/x-tar", filename=f"{name}-{id}.tar", headers=headers)
 
 

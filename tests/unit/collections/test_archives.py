@@ -20,6 +20,7 @@ from drdecr.collections.archives import (
     archive_file,
     archives,
     delete_archive,
+    digest_of,
     restore_archive,
     sweep_archives,
     write_archive,
@@ -173,6 +174,27 @@ def test_damaged_record_of_an_archive_is_named(directory: DataDirectory):
     (directory.root / "snapshots" / "docs" / f"{record.id}.json").write_text("{")
     with pytest.raises(ResourceError, match=f"{record.id}.json is damaged"):
         archives(directory, "docs")
+
+
+def test_archive_beside_one_with_a_damaged_record_has_its_digest(directory: DataDirectory):
+    damaged, whole = write_archive(directory, "docs"), write_archive(directory, "docs")
+    (directory.root / "snapshots" / "docs" / f"{damaged.id}.json").write_text("{")
+    assert digest_of(directory, "docs", whole.id) == whole.sha256
+    assert digest_of(directory, "docs", damaged.id) is None
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_damaged_version_is_not_archived(directory: DataDirectory, missing: bool):
+    version = directory.target("docs", None)
+    path = directory.version_path("docs", version.number)
+    file = max((one for one in path.rglob("*.npy")), key=lambda one: one.stat().st_size)
+    content = file.read_bytes()
+    file.unlink()
+    if not missing:
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(SnapshotCorruptError, match=file.name):
+        write_archive(directory, "docs")
+    assert archives(directory, "docs") == []
 
 
 def test_index_dropped_while_it_is_restored_leaves_its_name_free(directory: DataDirectory):

@@ -38,7 +38,7 @@ def test_spans_of_words_take_two_bytes_a_token() -> None:
 def write(path: Path, count: int) -> PassageStore:
     writer = PassageWriter(path)
     writer.add(Passage(f"p{i}", f"text {i}", None if i % 2 else f"title {i}", {"n": i}) for i in range(count))
-    writer.add_spans(1, [np.array([[0, 4]], np.int32)])
+    writer.add_spans([(1, np.array([[0, 4]], np.int32))])
     writer.close()
     return PassageStore(path)
 

@@ -40,6 +40,11 @@ def test_compressed_archives_and_other_number_types_are_read(tmp_path: Path) -> 
     assert np.array_equal(next(iter(file.read(5))).windows.vectors, texts.vectors)
 
 
+def test_ids_of_bytes_are_text(tmp_path: Path) -> None:
+    path = save_vectors(tmp_path / "v.npz", encoded([2, 1], 4), ids=np.array([b"first", "zwölf".encode()]))
+    assert VectorFile(path).ids == ["first", "zwölf"]
+
+
 def test_student_that_the_file_names_is_known(tmp_path: Path) -> None:
     texts = encoded([2, 1], 4, 3)
     path = save_vectors(tmp_path / "v.npz", texts, fingerprint=np.array("ab" * 32), sentence_weight=np.array(0.25))
@@ -72,6 +77,8 @@ def test_student_that_the_file_names_is_known(tmp_path: Path) -> None:
         ),
         ({"windows": np.array([0, 1, 2])}, "window_offsets"),
         ({"spans": np.zeros((2, 2), np.int32)}, r"`spans` must be \(3, 2\)"),
+        ({"sentence_weight": np.float32(np.nan)}, "`sentence_weight` is nan"),
+        ({"closeness": np.float32(np.inf)}, "`closeness` is inf"),
     ],
 )
 def test_wrong_array_is_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:

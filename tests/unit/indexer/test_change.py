@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from drdecr.index import EXACT, SearchParams, Snapshot
 from drdecr.index.manifest import read_manifest
 from indexer.build import build, build_from_vectors
 from indexer.change import ChangeReport, add, add_vectors, delete, rollback
+from indexer.compact import compact
 from indexer.drift import drift_of
 from indexer.generations import changed_snapshot
 from indexer.lock import writer_lock
@@ -59,6 +61,28 @@ def test_added_passages_are_found_with_their_text_spans_and_metadata(snapshot: P
         assert passage is not None and passage.metadata == {"words": 3}
         match = opened.explain(query, hit.position)[2]
         assert match.span is not None and passage.content[slice(*match.span)] == "kettle"
+
+
+@pytest.mark.parametrize("odd", ["...", None])
+def test_passage_without_spans_is_merged_with_others_again_and_again(snapshot: Path, odd: str | None) -> None:
+    """A passage without words has no spans, nor has one that came as vectors without."""
+    if odd is None:
+        vectors = replace(ENCODER.encode(["vector one", "vector two"], "passage"), spans=np.zeros((0, 2), np.int32))
+        add_vectors(snapshot, save_vectors(snapshot.parent / "v.npz", vectors, ids=np.array(["v0", "v1"])))
+    else:
+        added(snapshot, {"odd": odd})
+    for turn in range(4):
+        added(snapshot, {f"n{turn}": f"number{turn} of kettles", f"m{turn}": "more things"})
+    delete(snapshot, ["p0"])
+    compact(snapshot)
+    compact(snapshot, retrain=True)
+    with Snapshot.open(snapshot, verify=True) as opened:
+        assert len(opened) == 12 - 1 + 8 + (2 if odd is None else 1)
+        for turn in range(4):
+            position = opened.position(f"n{turn}")
+            assert position is not None
+            (match,) = opened.explain(ENCODER.encode([f"number{turn}"], "query"), position)
+            assert match.span == (0, len(f"number{turn}"))
 
 
 def test_changed_snapshot_answers_like_a_fresh_one(snapshot: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from changing import exact_hits
@@ -24,7 +25,7 @@ from drdecr.collections.uploads import (
 from drdecr.errors import SnapshotBusyError, SnapshotCorruptError, SnapshotError, UnknownNameError, UsageError
 from drdecr.index import Snapshot
 from drdecr.index.reduction import Reduction
-from indexer import reindex
+from indexer import quantizer_training, reindex
 from indexer.reindex import Task, build_next, publish, unfinished
 
 TEXTS = {f"p{i}": f"word{i} word{i + 1} all things" for i in range(40)}
@@ -111,6 +112,33 @@ def test_new_metadata_keep_the_vectors(directory: DataDirectory, encoder: WordEn
         assert position is not None
         query = encoder.encode(["word3"], "query")
         assert snapshot.explain(query, position)[0].span == (0, 5)
+
+
+def test_number_that_becomes_a_truth_is_new_metadata(directory: DataDirectory, encoder: WordEncoder):
+    stage(directory, TEXTS, active=1, flags=[0, 1])
+    run(directory, encoder, "one")
+    stage(directory, {"p3": TEXTS["p3"]}, active=True, flags=[False, True])
+    run(directory, encoder, "two")
+    with Snapshot.open(newest(directory)) as snapshot:
+        found = snapshot.passage("p3")
+        assert found is not None
+        assert json.dumps(found.metadata) == '{"active": true, "flags": [false, true]}'
+
+
+def test_pooled_passage_without_words_takes_no_others_spans(tmp_path: Path, encoder: WordEncoder):
+    directory = DataDirectory(tmp_path / "data")
+    directory.create_index("docs", pool=2.0)
+    stage(directory, TEXTS | {"odd": "..."})
+    run(directory, encoder, "one")
+    stage(directory, {"odd": "..."}, colour="red")
+    stage(directory, {"new": "alpha beta gamma delta"})
+    run(directory, encoder, "two")
+    with Snapshot.open(newest(directory)) as snapshot:
+        odd, new = snapshot.position("odd"), snapshot.position("new")
+        assert odd is not None and new is not None
+        assert snapshot.explain(encoder.encode(["alpha"], "query"), odd) == []
+        (match,) = snapshot.explain(encoder.encode(["gamma"], "query"), new)
+        assert (11, 16) in (match.span, *match.also)
 
 
 def test_later_operation_on_an_id_wins(directory: DataDirectory, encoder: WordEncoder):
@@ -325,6 +353,40 @@ def test_index_dropped_while_its_uploads_are_read_leaves_its_name_free(
     with pytest.raises(UnknownNameError):
         build_next(directory, Task("one", "docs", "incremental"), encoder)
     assert directory.create_index("docs").bits == 16
+
+
+def test_index_dropped_while_its_centroids_are_trained_leaves_its_name_free(
+    directory: DataDirectory, encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+):
+    stage(directory, TEXTS)
+    train = quantizer_training.train_centroids
+
+    def dropping(*given: Any) -> Any:
+        directory.delete_index("docs")
+        return train(*given)
+
+    monkeypatch.setattr(quantizer_training, "train_centroids", dropping)
+    with pytest.raises((OSError, SnapshotError)):
+        build_next(directory, Task("one", "docs", "full"), encoder)
+    assert list(unfinished(directory)) == []
+    assert directory.create_index("docs").bits == 16
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_build_of_an_index_that_was_dropped_does_not_build_the_next_of_its_name(
+    built: bool, directory: DataDirectory, encoder: WordEncoder
+):
+    stage(directory, TEXTS)
+    task = Task("one", "docs", "incremental", directory.index("docs").id)
+    if built:
+        assert build_next(directory, task, encoder)
+    directory.delete_index("docs")
+    directory.create_index("docs")
+    stage(directory, {"half": "of what the next one gets"})
+    with pytest.raises(UnknownNameError, match="made again: this build was of the one before"):
+        (publish(directory, task) if built else build_next(directory, task, encoder))
+    assert directory.versions("docs") == []
+    assert staged_uploads(directory, "docs") == [1]
 
 
 def test_damage_is_not_written_again_for_another_student(directory: DataDirectory, encoder: WordEncoder):

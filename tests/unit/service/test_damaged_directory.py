@@ -99,6 +99,18 @@ def test_damaged_alias_is_served_as_before_and_logged_once(client, directory, lo
     assert [(entry["index"], str(file) in entry["error"]) for entry in entries] == [("broken", True)]
 
 
+def test_version_that_cannot_be_opened_leaves_the_one_before_and_is_named(client, directory, encoder, tmp_path):
+    assert text_of(client, "live") == "from docs"
+    publish(directory, "more", encoder, {"x": "second"}, tmp_path / "scratch")
+    damage(directory.version_path("more", 2) / "manifest.json")
+    eventually(lambda: "more stays as it was: " in data_check(client))
+    assert text_of(client, "more") == "from more"
+    # An alias goes on with what it served, though that is of another index.
+    directory.switch_alias("live", directory.target("more", 2))
+    eventually(lambda: "live stays as it was: " in data_check(client))
+    assert text_of(client, "live") == "from docs"
+
+
 def test_damaged_alias_can_be_deleted_and_made_again(client, directory):
     damaged_alias(directory)
     refused = client.delete("/v1/aliases/broken", headers={"If-Match": "*"})
