@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from drdecr.collections.records import Target
 from drdecr.corpus import Passage
-from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
+from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind, Progress
 from drdecr.index.backend import Hit, Reach, SearchBackend
 from drdecr.index.manifest import MANIFEST, Manifest
 from drdecr.index.tuning import TUNING
@@ -31,11 +34,13 @@ class Tokens(Protocol):
 
 @runtime_checkable
 class StagedEncoder(Encoder, Protocol):
-    """An encoder whose two steps can be timed, and batched, apart."""
+    """An encoder whose two steps can be timed, and batched, apart; `progress`, after each batch, may end the work."""
 
     def tokenize(self, texts: Sequence[str], kind: Kind) -> Sequence[Tokens]: ...
 
-    def encode_tokens(self, tokens: Sequence[Any]) -> Encoded: ...
+    def encode_tokens(self, tokens: Sequence[Any], *, progress: Progress | None = None) -> Encoded: ...
+
+    def encode_sentences(self, texts: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]: ...
 
 
 class Match(Protocol):

@@ -198,7 +198,9 @@ class Explanation(BaseModel):
     """Where a score comes from: score = maxsim + sentence."""
 
     maxsim: float = Field(description="Sum of the tokens' scores.")
-    sentence: float = Field(description="What the sentence vectors add; 0 for a student that has none.")
+    sentence: float = Field(
+        description="What sentences add: their vectors and, with a student's closeness, the best sentence's tokens."
+    )
     tokens: list[TokenMatch]
 
 

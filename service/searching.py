@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drdecr.corpus import Passage
-from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind
+from drdecr.encoder.types import Encoded, Encoder, EncoderSpec, Kind, Progress
 from drdecr.encoder.windows import Windowed, add_windows
 from drdecr.index.backend import Hit, Reach, StageTimes
 from drdecr.index.backend import SearchParams as IndexParams
@@ -131,27 +131,33 @@ def warm_up(engine: Engine) -> None:
         answer(engine.encoder, index, wish, query, Deadline(60_000), watch)
 
 
-def encode(encoder: StagedEncoder, texts: Sequence[str], kind: Kind, watch: Stopwatch) -> Encoded:
-    """Encode texts, counting the time."""
+def encode(
+    encoder: StagedEncoder, texts: Sequence[str], kind: Kind, watch: Stopwatch, deadline: Deadline | None = None
+) -> Encoded:
+    """Encode texts, counting the time. Raises: Problem 504, ClientGoneError between two batches of many texts."""
     with watch.stage("tokenise"):
         tokens = encoder.tokenize(texts, kind)
     with watch.stage("encode"):
-        return encoder.encode_tokens(tokens)
+        return encoder.encode_tokens(tokens, progress=_checking(deadline))
 
 
 def encode_passages(encoder: StagedEncoder, texts: Sequence[str], deadline: Deadline, watch: Stopwatch) -> Windowed:
-    """Encode passages whole, as an index holds them, counting the time."""
+    """Encode passages whole, as an index holds them, counting the time. Raises: as `encode`."""
 
     def encode_in_time(some: Sequence[str]) -> Encoded:
         deadline.check()
-        return encode(encoder, some, "passage", watch)
+        return encode(encoder, some, "passage", watch, deadline)
 
     def encode_sentences_in_time(some: Sequence[str]) -> NDArray[np.float32]:
         deadline.check()
         with watch.stage("encode"):
-            return encoder.encode_sentences(some)
+            return encoder.encode_sentences(some, progress=_checking(deadline))
 
     return add_windows(encode_in_time(texts), texts, encode_in_time, encode_sentences_in_time, encoder.spec)
+
+
+def _checking(deadline: Deadline | None) -> Progress | None:
+    return None if deadline is None else lambda _: deadline.check()
 
 
 def relevance(query: Encoded, passages: Windowed, spec: EncoderSpec) -> NDArray[np.float32]:

@@ -8,14 +8,18 @@ from collections.abc import Sequence
 def choose_snippet(text: str, marks: Sequence[tuple[int, int]], max_chars: int) -> tuple[int, int]:
     """Return the characters [start, end) of the part that holds the most marked characters, in whole words.
 
-    `marks` are sorted and do not overlap. Without marks it is the beginning of the text.
+    `marks` are sorted and do not overlap. Of one that is longer than the part, its beginning counts. Without marks it
+    is the beginning of the text.
     """
     if len(text) <= max_chars:
         return 0, len(text)
-    first, last = _densest(marks, max_chars)
+    first, last = _densest([(start, min(end, start + max_chars)) for start, end in marks], max_chars)
     start = max(0, min(first - (max_chars - (last - first)) // 2, len(text) - max_chars))
     end = min(len(text), start + max_chars)
-    return _word_begin(text, start, first), _word_end(text, end, last)
+    begin = _word_begin(text, start, first)
+    # At least a character that can be seen.
+    blank = end - begin - len(text[begin:end].lstrip())
+    return begin, _word_end(text, end, max(last, begin + blank + 1))
 
 
 def _densest(marks: Sequence[tuple[int, int]], max_chars: int) -> tuple[int, int]:

@@ -46,12 +46,17 @@ class Mirror:
             (self.programs / name).write_text(f"#!{sys.executable}\n{APT}")
             (self.programs / name).chmod(0o755)
 
-    def package(self, name: str, files: dict[str, bytes], version: str = "1") -> None:
-        """Serve a package; its latest version made here is the one that the programs offer."""
+    def package(
+        self, name: str, files: dict[str, bytes], version: str = "1", links: dict[str, str] | None = None
+    ) -> None:
+        """Serve a package of files and links; its latest version made here is the one that the programs offer."""
         root = self.folder / f"{name}-{version}-root"
         for path, content in files.items():
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             (root / path).write_bytes(content)
+        for path, target in (links or {}).items():
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).symlink_to(target)
         (root / "DEBIAN").mkdir()
         (root / "DEBIAN" / "control").write_text(
             f"Package: {name}\nVersion: {version}\nArchitecture: all\n"

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from torch import distributed
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -14,9 +15,16 @@ SAVE_EVERY_S = 600.0
 
 
 class MarksCheckpoints(TrainerCallback):  # type: ignore[misc]
-    """Marks each checkpoint once all of its files are written: the trainer writes them in place."""
+    """Marks each checkpoint once all of its files are written: the trainer writes them in place.
+
+    Of processes that train together the first writes most of them, and each one a file of its own.
+    """
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if distributed.is_initialized():
+            distributed.barrier()
+        if not state.is_world_process_zero:
+            return
         (Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / _MARK).touch()
 
 

@@ -95,7 +95,8 @@ def require_whole_parts(stage: AnyStage) -> None:
 
 def open_student(run: StageRun) -> MultiVectorEncoder:
     """Load the student that a stage starts from, with its frozen parts and its dropout set."""
-    model = load_model(run.student, device=None)
+    # Where the trainer puts it: on a GPU of CUDA, else on the processor.
+    model = load_model(run.student, device=None if torch.cuda.is_available() else "cpu")
     # With one there, the trainer makes no examples for a model card that is never written.
     model.model_card_data.widget = [{}]
     for module in model.modules():
@@ -278,7 +279,7 @@ def _arguments(
         for column, task in (("query", "query"), ("passage", TASKS["passage"]))
         if (prompt := (model.prompts or {}).get(task))
     }
-    return MultiVectorEncoderTrainingArguments(
+    arguments = MultiVectorEncoderTrainingArguments(
         output_dir=str(run.folder / "checkpoints"),
         max_steps=steps,
         per_device_train_batch_size=stage.batch_size // parts,
@@ -307,3 +308,6 @@ def _arguments(
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
+    # Beside several GPUs a process trains on one: the trainer would multiply the batch by their number.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments

@@ -163,9 +163,9 @@ class ReleasedDemo(DemoDirectory):
     def _write_passages(self, data: Path) -> Path:
         """Write the passages that are indexed, in the order of the data set."""
         kept = {passage.id for passage in _held_out(data).passages}
-        lines = (data / "demo.passages.jsonl").read_text("utf-8").splitlines(keepends=True)
         path = self.workdir / "passages.jsonl"
-        path.write_text("".join(line for line in lines if json.loads(line)["id"] in kept), "utf-8")
+        with (data / "demo.passages.jsonl").open(encoding="utf-8", newline="\n") as lines:
+            path.write_text("".join(line for line in lines if json.loads(line)["id"] in kept), "utf-8")
         return path
 
 

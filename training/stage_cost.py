@@ -101,5 +101,5 @@ def _terms(model: MultiVectorEncoder, loss: nn.Module, batch: Mapping[str, Any],
     sides = [
         {key: value.to(device) if hasattr(value, "to") else value for key, value in one.items()} for one in sides
     ]
-    terms: dict[str, Any] = loss(sides, torch.tensor(batch["label"]))
+    terms: dict[str, Any] = loss(sides, torch.tensor(batch["label"], device=device))
     return terms

@@ -72,6 +72,7 @@ def encode_sentences(
     settings: StudentSettings,
     *,
     batch_tokens: int = BATCH_TOKENS,
+    progress: Progress | None = None,
 ) -> Floats:
     """Run a model over tokenised texts for their sentence vectors alone, (texts, sentence_dim), without a prior."""
     found = np.zeros((len(tokens), settings.sentence_dim), np.float32)
@@ -79,6 +80,8 @@ def encode_sentences(
         vectors = forward(*_padded([tokens[text] for text in batch], settings.pad_id))
         if vectors is not None:
             found[batch] = vectors
+        if progress:
+            progress(len(batch))
     return found
 
 

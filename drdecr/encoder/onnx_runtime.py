@@ -121,14 +121,14 @@ class OnnxEncoder:
             progress=progress,
         )
 
-    def encode_sentences(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_sentences(self, texts: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
         """Return sentence vectors alone, (texts, sentence_dim): at a quarter of the cost where the graph can."""
 
         def forward(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32] | None:
             return self._forward(ids, mask, with_tokens=False)[1]
 
         tokens = self.tokenize(texts, "passage")
-        return encode_sentences(tokens, forward, self._manifest, batch_tokens=self.batch_tokens)
+        return encode_sentences(tokens, forward, self._manifest, batch_tokens=self.batch_tokens, progress=progress)
 
     def _forward(
         self, ids: NDArray[np.int64], mask: NDArray[np.int64], *, with_tokens: bool = True

@@ -106,7 +106,12 @@ def _run_lines(query_id: str, hits: list[Hit]) -> Iterator[str]:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[IO[str]]:
-    """Open a file that appears only when it is complete."""
+    """Open a file that appears only when it is complete; what is no file, as a pipe or a terminal, is written to."""
+    path = path.resolve()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with path.open("w", encoding="utf-8") as file:
+            yield file
+        return
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("w", encoding="utf-8") as file:

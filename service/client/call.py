@@ -12,10 +12,12 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from drdecr import __version__
-from drdecr.errors import ServiceError
+from drdecr.errors import ServiceError, UsageError
 from service.client.lines import Json, Lines
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
+UNSENDABLE = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+"""What no network has seen, and no other attempt sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,10 @@ class Nothing(BaseModel):
 def http_options(
     url: str, key: str | None, timeout_s: float, headers: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Return what makes an httpx client of ours."""
+    """Return what makes an httpx client of ours. Raises: UsageError for a key that no header holds."""
+    key = key.strip() if key else None
+    if key and not (key.isascii() and key.isprintable()):
+        raise UsageError("the API key holds characters that no key has; give it as `drdecr keys` printed it")
     sent = {"User-Agent": f"drdecr/{__version__}", **(headers or {})}
     if key:
         sent["Authorization"] = f"Bearer {key}"
@@ -87,6 +92,8 @@ def unreachable(url: object, problem: httpx.TransportError, *, perhaps_done: boo
     """Return the error of a service that gave no answer."""
     if perhaps_done:
         advice = "look whether it was done before you ask again"
+    elif isinstance(problem, UNSENDABLE):
+        advice = "it cannot be asked at all: check the address, which begins with http:// or https://"
     elif isinstance(problem, httpx.ReadTimeout):
         advice = "it takes longer than the client waits; give more `timeout_s`"
     else:

@@ -25,7 +25,7 @@ def search(index: str, query: str, **wishes: Any) -> Call[SearchResponse]:
 
 def search_batch(queries: Sequence[str | Json], **rest: Any) -> Call[BatchResponse]:
     """A query that is only a text has no wishes of its own."""
-    items = [{"query": query} if isinstance(query, str) else dict(query) for query in queries]
+    items = [{"query": query} if isinstance(query, str) else given(query) for query in queries]
     return _asking(BatchResponse, "/v1/search/batch", {"queries": items}, rest)
 
 

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import BaseModel
 
-from service.client.call import Call, read, unreachable
+from service.client.call import UNSENDABLE, Call, read, unreachable
 
 _Answer = TypeVar("_Answer", bound=BaseModel)
 RETRIED_STATUSES = frozenset({429, 503})
 """The service asks for it: its queue is full, the key's rate is reached, or it is loading or stopping."""
-_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, *UNSENDABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def _final(call: Call[Any], got: httpx.Response | httpx.TransportError) -> bool:
     if isinstance(got, httpx.Response):
         return got.status_code in call.also
     # What the service was still working on when the wait ended would only be asked for twice.
-    return isinstance(got, httpx.ReadTimeout) or _perhaps_done(call, got)
+    return isinstance(got, (httpx.ReadTimeout, *UNSENDABLE)) or _perhaps_done(call, got)
 
 
 def _perhaps_done(call: Call[Any], problem: httpx.TransportError) -> bool:

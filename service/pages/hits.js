@@ -133,7 +133,7 @@ function showPieces(explanation, query, item) {
   });
   const list = make("ul", { className: "pieces", ariaLabel: "Query pieces and what they met", dir: RIGHT_TO_LEFT.test(query) ? "rtl" : "ltr" }, ...pieces);
   list.setAttribute("aria-describedby", "heat-hint");
-  const sum = `pieces ${explanation.maxsim.toFixed(2)} + whole sentence ${explanation.sentence.toFixed(2)}`;
+  const sum = `pieces ${explanation.maxsim.toFixed(2)} + sentences ${explanation.sentence.toFixed(2)}`;
   return make("div", {}, list, make("div", { className: "facts", textContent: `score = ${sum}` }));
 }
 

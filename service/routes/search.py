@@ -146,7 +146,8 @@ def _item(service: Service, engine: Engine, item: object, default: str | None) -
     try:
         query = BatchQuery.model_validate(item)
     except ValidationError as problem:
-        raise from_validation(problem.errors(include_url=False, include_input=False)) from None
+        errors = problem.errors(include_url=False, include_input=False)
+        raise from_validation([{**error, "loc": ("body", *error["loc"])} for error in errors]) from None
     name = query.index or default
     if name is None:
         raise Problem(422, "invalid_request", "/index: name an index, in the query or for the whole batch.")

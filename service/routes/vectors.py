@@ -46,7 +46,7 @@ async def encode_texts(body: EncodeRequest, request: Request, service: ServiceDe
 
     def work(deadline: Deadline) -> Response:
         watch.add("queue", watch.elapsed_ms())
-        encoded = encode(encoder, texts, body.kind, watch)
+        encoded = encode(encoder, texts, body.kind, watch, deadline)
         deadline.check()
         as_text = body.format == "base64"
         return json_response(

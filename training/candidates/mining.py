@@ -6,14 +6,16 @@ import random
 from collections.abc import Sequence
 
 from drdecr.encoder.types import Encoder, Progress
+from drdecr.encoder.windows import encode_windows
 from drdecr.errors import InputError
 from drdecr.index.snapshot import Snapshot
 from training.candidates.lists import Candidates, GivenLists, answers_of
-from training.candidates.scores import TeacherScorer
+from training.evaluation.ranking import relevance_of_passages
 from training.recipe import Mining
 from training.rows import Row
 
 _QUERIES_AT_ONCE = 256
+_PAIRS_AT_ONCE = 32
 
 Hits = list[tuple[str, float]]
 """Passage texts with the teacher's scores, best first."""
@@ -93,10 +95,13 @@ def _relevant_scores(rows: Sequence[Row], hits: dict[str, Hits], teacher: Encode
     scores = {(query, text): score for query, found in hits.items() for text, score in found}
     wanted = list(dict.fromkeys((row.english, row.passage) for row in rows))
     lacking = [pair for pair in wanted if pair not in scores]
-    for start in range(0, len(lacking), _QUERIES_AT_ONCE):
-        some = lacking[start : start + _QUERIES_AT_ONCE]
-        found = TeacherScorer(teacher).score([Candidates(query, query, (text,)) for query, text in some])
-        scores.update(zip(some, found[:, 0].tolist(), strict=True))
+    for start in range(0, len(lacking), _PAIRS_AT_ONCE):
+        some = lacking[start : start + _PAIRS_AT_ONCE]
+        queries = teacher.encode([query for query, _ in some], "query")
+        passages = encode_windows(teacher, [text for _, text in some])
+        # As the index scores its hits, sentences and all.
+        found = relevance_of_passages(queries, passages, teacher.spec).diagonal()
+        scores.update(zip(some, found.tolist(), strict=True))
     return scores
 
 

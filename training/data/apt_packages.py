@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -51,7 +52,8 @@ def download_packages(state: Path, names: Sequence[str]) -> dict[str, Path]:
 def read_package(package: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
     """Return the contents of those files of a package that are wanted, by path (`usr/share/…`).
 
-    A link is read as the file that it names. Raises: FetchError for a broken package, ResourceError without dpkg-deb.
+    A link is read as the file that it names, where that is in the package. Raises: FetchError for a broken package,
+    ResourceError without dpkg-deb.
     """
     [command] = apt_command("dpkg-deb")
     unpacked = subprocess.run([command, "--fsys-tarfile", str(package)], capture_output=True, check=False)
@@ -61,8 +63,12 @@ def read_package(package: Path, wanted: Callable[[str], bool]) -> dict[str, byte
     with tarfile.open(fileobj=io.BytesIO(unpacked.stdout)) as archive:
         for member in archive:
             path = member.name.removeprefix("./")
-            if wanted(path) and (file := archive.extractfile(member)) is not None:
-                found[path] = file.read()
+            if not wanted(path):
+                continue
+            # A link may name a file of another package.
+            with suppress(KeyError):
+                if (file := archive.extractfile(member)) is not None:
+                    found[path] = file.read()
     return found
 
 

@@ -180,7 +180,11 @@ def token_features(encoder: TwoStreamEncoder, texts: Sequence[str], batch_size: 
     """Encode texts up to the projection: (scored tokens of all texts, features)."""
     rows = []
     ordered = sorted(texts, key=len)
+    device = next(encoder.parameters()).device
     for start in range(0, len(ordered), batch_size):
-        features: dict[str, Any] = encoder(encoder.preprocess(ordered[start : start + batch_size]))
+        read = encoder.preprocess(ordered[start : start + batch_size])
+        features: dict[str, Any] = encoder(
+            {key: value.to(device) if isinstance(value, Tensor) else value for key, value in read.items()}
+        )
         rows.append(features["token_embeddings"][features["attention_mask"].bool()].float())
     return torch.cat(rows)

@@ -71,8 +71,11 @@ class FakeEncoder:
     def tokenize(self, texts: Sequence[str], kind: Kind) -> list[FakeTokens]:
         return [FakeTokens(text, kind) for text in texts]
 
-    def encode_tokens(self, tokens: Sequence[FakeTokens]) -> Encoded:
-        return self.encode([each.text for each in tokens], tokens[0].kind)
+    def encode_tokens(self, tokens: Sequence[FakeTokens], *, progress: Progress | None = None) -> Encoded:
+        encoded = self.encode([each.text for each in tokens], tokens[0].kind)
+        if progress is not None:
+            progress(len(tokens))
+        return encoded
 
     def encode(self, texts: Sequence[str], kind: Kind, *, progress: Progress | None = None) -> Encoded:
         self.entered.release()
@@ -94,7 +97,7 @@ class FakeEncoder:
             unknown=np.array([1.0 if "ʘ" in text else 0.0 for text in texts], np.float32),
         )
 
-    def encode_sentences(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_sentences(self, texts: Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
         return np.stack([_vector(text.strip()) for text in texts])
 
 

@@ -52,6 +52,12 @@ def test_wrong_query_fails_alone(client):
     ]
 
 
+@pytest.mark.parametrize("item", [{"index": "demo"}, {"index": "demo", "query": 5}])
+def test_place_in_a_query_of_a_batch_is_written_as_in_a_search(client, item):
+    (result,) = client.post(BATCH, json={"queries": [item]}).json()["results"]
+    assert [error["pointer"] for error in result["error"]["errors"]] == ["/query"]
+
+
 def test_queries_of_one_batch_may_name_several_indexes(make_client, encoder):
     client = make_client(
         fake_engine(

@@ -15,12 +15,13 @@ from client_lab import through
 from fake_engine import FakeSnapshot, fake_engine
 
 from drdecr.corpus import Passage
+from drdecr.errors import UsageError
 from service.client import AsyncClient, Client, Retries, ServiceError
 from service.client.call import Call, Nothing, read, request_options
 from service.client.calls import index, info, passage, search
 from service.client.retries import retry_after_s
 from service.keys import new_key
-from service.schemas import SearchRequest
+from service.schemas import SearchParams, SearchRequest
 from service.schemas_data import TargetBody
 
 PUBLIC = [name for name in dir(Client) if not name.startswith("_") and name != "close"]
@@ -130,6 +131,42 @@ def test_health_is_answered_while_not_ready(ask, pauses):
     body = {"status": "not_ready", "checks": [{"name": "encoder", "ok": False, "reason": "not loaded yet"}]}
     found, asked = ask([httpx.Response(503, json=body)], "health")
     assert (found.status, len(asked)) == ("not_ready", 1)
+
+
+def test_key_goes_without_the_line_break_of_its_file_and_a_broken_one_is_not_shown():
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers["Authorization"])
+        return httpx.Response(200, json=SEARCHED)
+
+    with Client("http://x", key="drdecr_secret\n", transport=httpx.MockTransport(answer)) as sdk:
+        sdk.search("demo", "x")
+    assert sent == ["Bearer drdecr_secret"]
+    for broken in ("drdecr_gehe\u00efm", "one\ntwo"):
+        with pytest.raises(UsageError, match="holds characters that no key has") as caught:
+            Client("http://x", key=broken)
+        assert broken not in str(caught.value)
+
+
+def test_address_without_a_scheme_is_told_at_once(monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    with Client("localhost:8080") as sdk, pytest.raises(ServiceError, match="begins with http:// or https://"):
+        sdk.create_index("docs")
+    assert sum(pauses) == 0
+
+
+def test_batch_takes_the_same_params_as_a_search():
+    sent: list[object] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content))
+        return httpx.Response(200, json={"results": [], "took_ms": {"total": 1.0}, "partial": False})
+
+    with Client("http://x", transport=httpx.MockTransport(answer)) as sdk:
+        sdk.search_batch([{"query": "x", "params": SearchParams(effort="fast"), "index": None}])
+    assert sent == [{"queries": [{"query": "x", "params": {"effort": "fast"}}]}]
 
 
 def test_another_server_at_the_address_is_named(ask):

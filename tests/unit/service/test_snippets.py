@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from fake_engine import FakeSnapshot, fake_engine
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,18 @@ def test_the_part_with_the_most_marks_is_chosen():
     start, end = choose_snippet(text, marks, 40)
     assert "beta gamma" in text[start:end]
     assert "alpha" not in text[start:end]
+
+
+def test_of_a_mark_that_is_longer_the_beginning_is_shown():
+    text = "word " * 100 + "image manipulation program" + " word" * 100
+    start, end = choose_snippet(text, [(0, 4), (500, 526)], 20)
+    assert text[start:end] == "image manipulation p"
+
+
+@pytest.mark.parametrize("blank", ["", "\n", "  \n "])
+def test_a_snippet_shows_something(blank):
+    start, end = choose_snippet(blank + "x" * 100, [], 50)
+    assert "x" in (blank + "x" * 100)[start:end] and end - start <= 50
 
 
 def test_a_short_text_is_its_own_snippet():

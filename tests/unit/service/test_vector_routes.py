@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import numpy as np
 import pytest
-from fake_engine import DIM, FakeEncoder
+from fake_engine import DIM, FakeEncoder, fake_engine
 
 from service.routes import vectors
 
@@ -103,3 +104,28 @@ def test_rerank_tells_of_texts_whose_ends_it_did_not_read(client, monkeypatch):
     warnings = client.post("/v1/rerank", json={"query": "cat", "texts": texts}).json()["warnings"]
     (warning,) = warnings
     assert warning["code"] == "text_truncated" and warning["message"].startswith("The ends of 1 of the texts")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/encode", {"texts": ["one"] * 8, "kind": "passage"}),
+        ("/v1/rerank", {"query": "cat", "texts": ["one"] * 8}),
+    ],
+)
+def test_encoding_stops_between_two_batches_when_its_time_is_up(make_client, encoder, monkeypatch, path, body):
+    batches = []
+
+    def slowly(tokens, *, progress=None):
+        for token in tokens:
+            batches.append(token)
+            time.sleep(0.1)
+            if progress is not None:
+                progress(1)
+        return encoder.encode([token.text for token in tokens], tokens[0].kind)
+
+    client = make_client(fake_engine(encoder))
+    monkeypatch.setattr(encoder, "encode_tokens", slowly)
+    assert client.post(path, json={**body, "timeout_ms": 250}).status_code == 504
+    time.sleep(1.0)
+    assert len(batches) < 6

@@ -127,6 +127,14 @@ def test_of_two_versions_of_a_package_the_mirrors_own_is_read(mirror: Mirror, tm
     assert len(list(out.rglob("gnome-clocks_*.deb"))) == 2
 
 
+def test_link_is_read_where_its_file_is_in_the_package(mirror: Mirror, tmp_path: Path) -> None:
+    files = {catalog("de", "calendar"): compiled({"Day": "Tag"})}
+    links = {catalog("de", "other"): "/usr/share/of-another-package.mo"}
+    mirror.package("gnome-calendar", files, links=links)
+    fetch_interfaces(tmp_path / "data", ["de"])
+    assert ("gnome", "Day", "Tag") in texts(tmp_path / "data", "de")
+
+
 def test_language_without_an_interface_is_named(mirror: Mirror, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no interface text is translated into xx"):
         fetch_interfaces(tmp_path / "data", ["de", "xx"])

@@ -9,7 +9,7 @@ from fabricated_vectors import WordEncoder
 
 from drdecr.errors import InputError, ModelMismatchError
 from indexer.build import build
-from training.candidates.mining import mine_lists
+from training.candidates.mining import _relevant_scores, _search, mine_lists
 from training.recipe import Mining
 from training.rows import Row
 
@@ -45,6 +45,20 @@ def test_candidates_are_the_teachers_hits_with_the_relevant_passage_first(snapsh
     assert [(row.query, row.english) for row in mined.rows] == [(row.query, row.english) for row in ROWS]
     again = mine_lists(ROWS, WordEncoder(), Mining(snapshot=snapshot, depth=4), 3, 0, labelled=ROWS)
     assert again == mined
+
+
+@pytest.mark.parametrize("closeness", [0.0, 0.4])
+def test_relevant_passage_that_is_no_hit_is_scored_as_hits_are(closeness: float, tmp_path: Path) -> None:
+    teacher = WordEncoder(closeness=closeness)
+    lines = [f'{{"id": "p{at}", "text": "{text}. It is new."}}' for at, text in enumerate(TEXTS)]
+    (tmp_path / "passages.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    build(teacher, tmp_path / "passages.jsonl", tmp_path / "snapshot")
+    rows = [Row("q", "music player", f"{text}. It is new.") for text in TEXTS[:3]]
+    hits = _search(["music player"], teacher, Mining(snapshot=tmp_path / "snapshot", depth=7), None, None)
+    as_hits = _relevant_scores(rows, hits, teacher)
+    computed = _relevant_scores(rows, {"music player": []}, teacher)
+    assert computed == pytest.approx({pair: as_hits[pair] for pair in computed}, abs=2e-2)
+    assert len(set(computed)) == 3
 
 
 def test_hit_that_the_teacher_scores_like_the_relevant_passage_is_no_negative(snapshot: Path) -> None:
