@@ -40,8 +40,10 @@ def still(make_client, encoder, directory):
 
 
 def damage(path: Path) -> Path:
-    path.write_text("{")
-    return path
+    # In one step: a look between two would see another damage, and log that too.
+    half = path.with_name(f".{path.name}.half")
+    half.write_text("{")
+    return half.replace(path)
 
 
 def damaged_alias(directory: DataDirectory) -> Path:
