@@ -5,6 +5,8 @@
 Forward and backward of the encoder over one side of a batch, padded and packed, and of MaxSim of the batch's queries
 with its passages as the library computes it and as we do. They take turns, times are processor time, and their losses
 must agree. `--texts` are files of parallel text (source, English, translation); the translations are the queries.
+With `--bfloat16` the encoder computes in 16 bits, and packed rows are also filled up to a multiple, as training does
+there. Each round has another batch, as in training: what is compiled for one number of rows serves no other.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 from sentence_transformers.multi_vector_encoder.scoring import colbert_scores
 from torch import Tensor, nn
 
+from drdecr.encoder import packing
 from drdecr.encoder.torch_runtime import load_model
 from drdecr.encoder.two_stream import TwoStreamEncoder
 from training.losses.maxsim import maxsim
@@ -35,6 +39,7 @@ def main() -> None:
     parser.add_argument("--longest", type=int, default=80, help="characters of English at most")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--bfloat16", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     packed, padded = trainable(options.student), trainable(options.student)
@@ -44,17 +49,24 @@ def main() -> None:
     for file in options.texts:
         with gzip.open(file, "rt", encoding="utf-8") as lines:
             rows = [line.rstrip("\n").split("\t") for line in lines]
-        rows = chance.sample([row for row in rows if 0 < len(row[1]) <= options.longest], options.batch)
+        rows = [row for row in rows if 0 < len(row[1]) <= options.longest]
+        batches = [chance.sample(rows, options.batch) for _ in range(options.rounds + 1)]
         sides = {
-            "queries": packed.preprocess([row[2] for row in rows], max_length=options.query_tokens),
-            "passages": packed.preprocess([row[1] for row in rows], max_length=options.passage_tokens),
+            "queries": [
+                packed.preprocess([row[2] for row in each], max_length=options.query_tokens) for each in batches
+            ],
+            "passages": [
+                packed.preprocess([row[1] for row in each], max_length=options.passage_tokens) for each in batches
+            ],
         }
-        for name, features in sides.items():
-            mask = features["attention_mask"]
-            what = f"{file} {name} {tuple(mask.shape)}, {mask.float().mean():.2f} real"
-            report(what, encoding(padded, packed, features), options.rounds)
-        masks = (side["attention_mask"].bool() for side in sides.values())
-        report(f"{file} MaxSim", comparing(*masks), options.rounds)
+        for name, inputs in sides.items():
+            masks = [features["attention_mask"] for features in inputs]
+            what = f"{file} {name} {tuple(masks[0].shape)}, {masks[0].float().mean():.2f} real"
+            with torch.autocast("cpu", torch.bfloat16, enabled=options.bfloat16):
+                report(what, [encoding(padded, packed, each, options.bfloat16) for each in inputs], options.bfloat16)
+        pairs = zip(*sides.values(), strict=True)
+        rounds = [comparing(*(side["attention_mask"].bool() for side in pair)) for pair in pairs]
+        report(f"{file} MaxSim", rounds)
 
 
 def trainable(student: str) -> TwoStreamEncoder:
@@ -69,7 +81,7 @@ def trainable(student: str) -> TwoStreamEncoder:
 
 
 def encoding(
-    padded: TwoStreamEncoder, packed: TwoStreamEncoder, features: dict[str, Tensor]
+    padded: TwoStreamEncoder, packed: TwoStreamEncoder, features: dict[str, Tensor], bfloat16: bool
 ) -> dict[str, Callable[[], Tensor]]:
     mask = features["attention_mask"]
     width = packed.get_embedding_dimension()
@@ -81,7 +93,12 @@ def encoding(
         loss.backward()
         return loss.detach()
 
-    return {"padded": lambda: step(padded._padded), "packed": lambda: step(packed._packed)}
+    def exact(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        with mock.patch.object(packing, "_FILLED_TO", 1):
+            return packed._packed(ids, mask)
+
+    filled = {"filled": lambda: step(packed._packed)} if bfloat16 else {}
+    return {"padded": lambda: step(padded._padded), "packed": lambda: step(exact), **filled}
 
 
 def comparing(query_mask: Tensor, passage_mask: Tensor, dim: int = 256) -> dict[str, Callable[[], Tensor]]:
@@ -110,18 +127,21 @@ def comparing(query_mask: Tensor, passage_mask: Tensor, dim: int = 256) -> dict[
     }
 
 
-def report(what: str, sides: dict[str, Callable[[], Tensor]], rounds: int) -> None:
-    elapsed: dict[str, list[float]] = {name: [] for name in sides}
-    losses: dict[str, Tensor] = {}
-    for _ in range(rounds + 1):
+def report(what: str, rounds: list[dict[str, Callable[[], Tensor]]], bfloat16: bool = False) -> None:
+    elapsed: dict[str, list[float]] = {name: [] for name in rounds[0]}
+    for sides in rounds:
+        losses: list[Tensor] = []
         for name, step in sides.items():
             started = time.process_time()
-            losses[name] = step()
+            losses.append(step())
             elapsed[name].append(time.process_time() - started)
+        for loss in losses[1:]:
+            torch.testing.assert_close(loss, losses[0], rtol=1e-3, atol=1.0 if bfloat16 else 1e-2)
     # The first round pays for warming up.
-    padded, packed = (statistics.median(times[1:]) for times in elapsed.values())
-    torch.testing.assert_close(losses["packed"], losses["padded"], rtol=1e-3, atol=1e-2)
-    print(f"{what}: padded {padded:.3f} s, packed {packed:.3f} s, {padded / packed:.2f} times as fast")
+    medians = {name: statistics.median(times[1:]) for name, times in elapsed.items()}
+    seconds = ", ".join(f"{name} {median:.3f} s" for name, median in medians.items())
+    factors = ", ".join(f"{medians['padded'] / median:.2f}" for name, median in medians.items() if name != "padded")
+    print(f"{what}: {seconds}; {factors} times as fast")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,30 @@ def test_gradients_are_those_of_the_padded_batch(encoder: TwoStreamEncoder) -> N
         assert torch.allclose(gradient, padded[name], rtol=1e-3, atol=1e-4), name
 
 
+def test_rows_that_stand_for_no_token_change_nothing(
+    encoder: TwoStreamEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder.requires_grad_(True)
+    found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
+    for multiple in (1, 64):
+        monkeypatch.setattr("drdecr.encoder.packing._FILLED_TO", multiple)
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            features = encode(encoder, TEXTS, training=True)
+        chance = torch.Generator().manual_seed(0)
+        loss = torch.zeros(())
+        for name in GIVEN:
+            loss = loss + (features[name] * torch.randn(features[name].shape, generator=chance)).sum()
+        loss.backward()
+        grads = {name: each.grad.clone() for name, each in encoder.named_parameters() if each.grad is not None}
+        found.append(({name: features[name].detach() for name in GIVEN}, grads))
+    for exact, filled in zip(*found, strict=True):
+        assert exact.keys() == filled.keys()
+        for name, each in exact.items():
+            # Products of other sizes are summed in another order, in 16 bits.
+            assert (filled[name] - each).norm() <= 0.02 * each.norm() + 1e-6, name
+
+
 def test_a_text_is_not_read_with_its_neighbours(encoder: TwoStreamEncoder) -> None:
     together = encode(encoder, TEXTS, training=True)
     for at, text in enumerate(TEXTS):
@@ -75,11 +99,16 @@ def test_a_text_is_not_read_with_its_neighbours(encoder: TwoStreamEncoder) -> No
         assert torch.allclose(alone["sentence_embedding"][0], together["sentence_embedding"][at], atol=1e-5)
 
 
-def test_windows_end_with_the_text() -> None:
-    packing = Packing.of(torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]]))
-    tokens = torch.arange(1.0, 7.0).unsqueeze(1)
-    assert packing.positions.tolist() == [0, 1, 0, 1, 2, 0]
-    assert packing.windows(tokens, 3, 1).tolist() == [
+@pytest.mark.parametrize("filled", [False, True])
+def test_windows_end_with_the_text(*, filled: bool) -> None:
+    with torch.autocast("cpu", torch.bfloat16, enabled=filled):
+        packing = Packing.of(torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0]]))
+    assert packing.filler == (58 if filled else 0)
+    tokens = torch.arange(1.0, 7.0 + packing.filler).unsqueeze(1)
+    assert packing.positions.tolist() == [0, 1, 0, 1, 2, 0] + [0] * packing.filler
+    windows = packing.windows(tokens, 3, 1)
+    assert not windows[6:].any()
+    assert windows[:6].tolist() == [
         [0, 1, 2],
         [1, 2, 0],
         [0, 3, 4],
@@ -88,7 +117,8 @@ def test_windows_end_with_the_text() -> None:
         [0, 6, 0],
     ]
     assert packing.pad(tokens).squeeze(2).tolist() == [[1, 2, 0], [3, 4, 5], [6, 0, 0]]
-    assert torch.equal(packing.pack(packing.pad(tokens)), tokens)
+    again = packing.pack(packing.pad(tokens))
+    assert torch.equal(again[:6], tokens[:6]) and len(again) == len(tokens) and not again[6:].any()
 
 
 def test_a_model_whose_attention_was_changed_says_so(encoder: TwoStreamEncoder) -> None:
