@@ -29,7 +29,10 @@ def export_faiss(path: Path, out: Path, *, force: bool = False) -> int:
     with Snapshot.open(path) as snapshot:
         quantizers = {segment.record.quantizer: segment.quantizer for segment in snapshot.segments}
         if len(quantizers) > 1:
-            raise UsageError(f"{path} has {len(quantizers)} quantisers, a FAISS index has one; build it again first")
+            raise UsageError(
+                f"{path} has {len(quantizers)} quantisers, a FAISS index has one; "
+                "`drdecr index compact --retrain --student STUDENT` gives it one"
+            )
         (quantizer,) = quantizers.values()
         tokens = _Tokens(snapshot.segments)
         with _staged_file(out, force=force) as partial:

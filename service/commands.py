@@ -29,7 +29,9 @@ def _print_new_key(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     ctx.exit()
 
 
-@click.command(epilog="Every option can also be set as DRDECR_…; the others are in service/settings.py.")
+@click.command(
+    epilog="Every option but --new-key can also be set as DRDECR_…; the others are in service/settings.py."
+)
 @click.option("--student", type=click.Path(path_type=Path), help="The student directory, with its onnx/ folder.")
 @click.option(
     "--index",

@@ -23,6 +23,7 @@ from service.searching import warm_up
 from service.threads import run_apart
 
 if TYPE_CHECKING:
+    from service.metrics import Metrics
     from service.settings import Settings
     from service.state import Service
 
@@ -52,6 +53,8 @@ class ServedData:
         self._opened: weakref.WeakValueDictionary[Target, OpenVersion] = weakref.WeakValueDictionary()
         self._failures: dict[Target, _Failure] = {}
         self._damaged: dict[str, str] = {}
+        self._counted_at: dict[str, float] = {}
+        """When names that are not followed were last counted as such."""
         self._opening = threading.Lock()
         self._one_look = asyncio.Lock()
         self._jobs_url = jobs_url(settings.data, settings.jobs_url)
@@ -112,6 +115,7 @@ class ServedData:
             # A replaced version is still open: let it go now if no request holds it, but only a cycle of objects.
             gc.collect()
         service.readiness.update("data", self.summary(after), ok=True)
+        self._count_failures(after, service.metrics)
         for name, index in followed.items():
             old = before.indexes.get(name)
             if old is None or old.version is not index.version:
@@ -122,6 +126,16 @@ class ServedData:
                     before=None if old is None else old.snapshot.version,
                     now=index.snapshot.version,
                 )
+
+    def _count_failures(self, engine: Engine, metrics: Metrics) -> None:
+        """Count each name that is not followed, and again as long as it is, so that rates of the counter tell."""
+        now = time.monotonic()
+        failing = {*self._damaged, *(name for name, absence in engine.absent.items() if absence.status == 503)}
+        self._counted_at = {name: at for name, at in self._counted_at.items() if name in failing}
+        for name in failing:
+            if now - self._counted_at.get(name, -RETRY_S) >= RETRY_S:
+                metrics.switches.labels(name, "failed").inc()
+                self._counted_at[name] = now
 
     async def try_follow(self, service: Service) -> bool:
         """Follow where what was changed stays changed: a failure is logged, and what is served goes on being served.

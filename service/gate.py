@@ -19,7 +19,7 @@ from service.problems import MEDIA_TYPE, Problem, from_http_exception
 from service.rate_limit import RateLimits
 from service.readiness import Readiness
 from service.scopes import HELD, needed_scope, require
-from service.stopwatch import STAGES_KEY
+from service.stopwatch import WATCH_KEY, Stopwatch
 from service.tracing import SPAN_KEY, Tracing
 
 log = structlog.get_logger("service.request")
@@ -114,6 +114,8 @@ class Gate:
                 await self._refuse(Problem(500, "internal_error", detail), exchange, answer)
             finally:
                 route = self._record(scope, exchange)
+                if WATCH_KEY in scope:
+                    self._tracing.stages(span, scope[WATCH_KEY])
                 attributes = {
                     "http.request.method": scope["method"],
                     "http.route": route,
@@ -215,8 +217,8 @@ class Gate:
         self._metrics.requests.labels(method, route, exchange.status).inc()
         self._metrics.request_seconds.labels(method, route).observe(took_s)
         took_ms = round(took_s * 1_000, 3)
-        stages: dict[str, float] = scope.get(STAGES_KEY, {})
-        slow = bool(stages) and 0 < self._slow_ms < took_ms
+        watch: Stopwatch | None = scope.get(WATCH_KEY)
+        slow = watch is not None and 0 < self._slow_ms < took_ms
         quiet = scope["path"] in OPEN_PATHS or route == "/metrics"
         write = log.warning if slow else log.debug if quiet else log.info
         write(
@@ -225,7 +227,7 @@ class Gate:
             path=scope["path"][:512],
             status=exchange.status,
             took_ms=took_ms,
-            **({"slow": {stage: round(ms, 3) for stage, ms in stages.items()}} if slow else {}),
+            **({"slow": watch.shown()} if watch is not None and slow else {}),
             **({} if exchange.finished else {"unfinished": True}),
         )
         return route

@@ -20,8 +20,8 @@ from service.query_cache import QueryCache
 from service.query_encoding import QueryEncoding
 from service.readiness import Readiness
 from service.settings import Settings
-from service.stopwatch import STAGES_KEY, Stopwatch
-from service.tracing import SPAN_KEY, Tracing
+from service.stopwatch import WATCH_KEY, Stopwatch
+from service.tracing import Tracing
 from service.work import WorkQueue
 
 
@@ -67,15 +67,10 @@ class Service:
         )
         self.loaded = engine
 
-    def record(self, request: Request, watch: Stopwatch) -> None:
-        """Tell metrics, traces and the log where the time of a request's work went."""
-        self.metrics.observe_stages(watch.stages)
-        self.record_sum(request, watch)
-
-    def record_sum(self, request: Request, watch: Stopwatch) -> None:
-        """Tell traces and the log alone: metrics have been told of each part of the work."""
-        request.scope[STAGES_KEY] = watch.stages
-        self.tracing.stages(request.scope[SPAN_KEY], watch)
+    def stopwatch(self, request: Request) -> Stopwatch:
+        """Start the stopwatch of a request's work; traces and the log are told of it however the request ends."""
+        watch = request.scope[WATCH_KEY] = Stopwatch()
+        return watch
 
     @asynccontextmanager
     async def admitted(self, request: Request, timeout_ms: int | None = None) -> AsyncIterator[Deadline]:

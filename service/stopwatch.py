@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from service.schemas import TookMs
 
-STAGES_KEY = "drdecr.stages"
-"""Where a request's milliseconds by stage stand in its ASGI scope."""
+WATCH_KEY = "drdecr.watch"
+"""Where a request's stopwatch stands in its ASGI scope."""
 
 
 class Stopwatch:
@@ -28,8 +28,8 @@ class Stopwatch:
     def add(self, stage: str, milliseconds: float) -> None:
         """Count time that was measured elsewhere and ends now."""
         now_ns = time.time_ns()
-        self._extend(stage, now_ns - int(milliseconds * 1e6), now_ns)
         self.stages[stage] = self.stages.get(stage, 0.0) + milliseconds
+        self._extend(stage, now_ns - int(milliseconds * 1e6), now_ns)
 
     def include(self, other: Stopwatch) -> None:
         """Count the stages of another one too."""
@@ -51,7 +51,11 @@ class Stopwatch:
         finally:
             self.add(name, (time.perf_counter() - began) * 1_000)
 
+    def shown(self) -> dict[str, float]:
+        """Return the milliseconds of all stages until now, rounded to microseconds; work may still go on."""
+        return {stage: round(ms, 3) for stage, ms in dict(self.stages).items()}
+
     def took_ms(self) -> TookMs:
         """Return all stages and the total until now, rounded to microseconds."""
-        shown = {stage: round(ms, 3) for stage, ms in self.stages.items() if stage in TookMs.model_fields}
+        shown = {stage: ms for stage, ms in self.shown().items() if stage in TookMs.model_fields}
         return TookMs(**shown, total=round(self.elapsed_ms(), 3))

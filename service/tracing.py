@@ -78,7 +78,7 @@ class OtelTracing:
         from opentelemetry.trace import set_span_in_context
 
         context = set_span_in_context(span)
-        for stage, (began_ns, ended_ns) in watch.periods.items():
+        for stage, (began_ns, ended_ns) in dict(watch.periods).items():
             attributes = {"drdecr.stage_ms": watch.stages[stage]}
             self._tracer.start_span(stage, context, attributes=attributes, start_time=began_ns).end(ended_ns)
 

@@ -49,7 +49,7 @@ def _quiet_libraries(*, offline: bool = True) -> None:
 def train(recipe: str, overrides: tuple[str, ...], out: Path | None, resume: bool, as_json: bool) -> None:
     """Run a recipe: a YAML file, or the name of a shipped one. Its student/ is the product.
 
-    What a recipe names under `data` is fetched first.
+    What a recipe names under `data` has to lie there: see `drdecr data fetch`.
 
     \b
     Example: drdecr data fetch homeassistant --out data/homeassistant

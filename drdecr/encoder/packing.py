@@ -15,8 +15,8 @@ from transformers.masking_utils import sdpa_mask
 _ATTENTION = "drdecr-packed"
 # What a query gives to padding; finite, so that a text without tokens leaves no NaN among the gradients.
 _NEVER = torch.finfo(torch.bfloat16).min
-# Under autocast, rows are filled up to a multiple of this. On a processor, oneDNN compiles a product in 16 bits for each
-# number of rows it meets: some 5 ms, several times what the product takes.
+# Under autocast, rows are filled up to a multiple of this. On a processor, oneDNN compiles a product in 16 bits for
+# each number of rows it meets: some 5 ms, several times what the product takes.
 _FILLED_TO = 64
 
 

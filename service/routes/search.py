@@ -43,7 +43,7 @@ _TOGETHER = 8
     summary="Find passages by a query in any language",
 )
 async def search_index(alias: str, body: SearchRequest, request: Request, service: ServiceDependency) -> Response:
-    watch = Stopwatch()
+    watch = service.stopwatch(request)
     engine = service.engine
     index = engine.index(alias)
     cursor = None if body.cursor is None else Cursor.parse(body.cursor)
@@ -72,7 +72,7 @@ async def search_index(alias: str, body: SearchRequest, request: Request, servic
     if more:
         service.pinned.pin(alias, index)
     service.metrics.queries.labels(index.name).inc()
-    service.record(request, watch)
+    service.metrics.observe_stages(watch.stages)
     return response
 
 
@@ -84,7 +84,7 @@ async def search_index(alias: str, body: SearchRequest, request: Request, servic
     summary="Answer many queries; a wrong one fails alone",
 )
 async def search_batch(body: BatchRequest, request: Request, service: ServiceDependency) -> Response:
-    watch = Stopwatch()
+    watch = service.stopwatch(request)
     engine = service.engine
     results: list[BatchResult | None] = [None] * len(body.queries)
     wanted: list[tuple[int, ServedIndex, Wish]] = []
@@ -109,7 +109,6 @@ async def search_batch(body: BatchRequest, request: Request, service: ServiceDep
         done = [result for result in results if result is not None]
         late = any(result.status == 504 for result in done)
         response = BatchResponse(results=done, took_ms=watch.took_ms(), partial=late)
-        service.record_sum(request, watch)
         return await service.queue.run(deadline.extended(), json_response, response)
 
 

@@ -24,7 +24,6 @@ from service.schemas import (
 )
 from service.searching import encode, encode_passages, query_warnings, relevance
 from service.state import JsonOnly, ServiceDependency
-from service.stopwatch import Stopwatch
 from service.texts import checked, checked_all
 
 router = APIRouter(tags=["vectors"])
@@ -39,7 +38,7 @@ _STATUSES = (400, 401, 413, 415, 422, 429, 500, 503, 504)
     summary="Return the token vectors of queries or passages",
 )
 async def encode_texts(body: EncodeRequest, request: Request, service: ServiceDependency) -> Response:
-    watch = Stopwatch()
+    watch = service.stopwatch(request)
     encoder = service.engine.encoder
     limit = service.settings.max_query_chars if body.kind == "query" else service.settings.max_text_chars
     texts = checked_all(body.texts, "/texts", limit, keep_lines=body.kind == "passage")
@@ -64,7 +63,7 @@ async def encode_texts(body: EncodeRequest, request: Request, service: ServiceDe
 
     async with service.admitted(request, body.timeout_ms) as deadline:
         response = await service.queue.run(deadline, work, deadline)
-    service.record(request, watch)
+    service.metrics.observe_stages(watch.stages)
     return response
 
 
@@ -76,7 +75,7 @@ async def encode_texts(body: EncodeRequest, request: Request, service: ServiceDe
     summary="Order given texts by their relevance to a query",
 )
 async def rerank_texts(body: RerankRequest, request: Request, service: ServiceDependency) -> Response:
-    watch = Stopwatch()
+    watch = service.stopwatch(request)
     encoder = service.engine.encoder
     query = checked(body.query, "/query", service.settings.max_query_chars)
     texts = checked_all(body.texts, "/texts", service.settings.max_text_chars, keep_lines=True)
@@ -98,7 +97,7 @@ async def rerank_texts(body: RerankRequest, request: Request, service: ServiceDe
 
     async with service.admitted(request, body.timeout_ms) as deadline:
         response = await service.queue.run(deadline, work, deadline)
-    service.record(request, watch)
+    service.metrics.observe_stages(watch.stages)
     return response
 
 

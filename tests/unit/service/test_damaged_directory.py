@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -99,6 +100,11 @@ def test_damaged_alias_is_served_as_before_and_logged_once(client, directory, lo
     assert str(file) in data_check(client)
     entries = [entry for entry in logged if entry["event"] == "name not followed"]
     assert [(entry["index"], str(file) in entry["error"]) for entry in entries] == [("broken", True)]
+    assert re.search(
+        r'^drdecr_index_switches_total\{index="broken",outcome="failed"\} [1-9]',
+        client.get("/metrics").text,
+        re.MULTILINE,
+    )
 
 
 def test_version_that_cannot_be_opened_leaves_the_one_before_and_is_named(client, directory, encoder, tmp_path):

@@ -132,6 +132,15 @@ def test_slow_request_is_logged_with_its_stages_and_a_quick_one_without(logged, 
         assert ({"queue", "tokenise", "encode", "search", "fetch"} <= entry.get("slow", {}).keys()) == (slow_ms == 1)
 
 
+def test_search_that_comes_too_late_is_logged_as_slow(logged, make_client, encoder: FakeEncoder):
+    client = make_client(slow_ms=1)
+    encoder.gate.clear()
+    assert client.post(SEARCH, json={"query": "cat", "timeout_ms": 30}).status_code == 504
+    encoder.gate.set()
+    entry = next(entry for entry in reversed(logged) if entry["event"] == "request")
+    assert (entry["status"], entry["log_level"]) == (504, "warning") and "slow" in entry
+
+
 def test_defect_is_a_500_that_tells_nothing_but_is_logged_with_its_request_id(logged, client, encoder: FakeEncoder):
     encoder.error = ZeroDivisionError("secret detail")
     answer = client.post(SEARCH, json={"query": "cat"})
