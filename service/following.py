@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import structlog
 
-from service.engine import ServedIndex, describe
+from service.engine import describe
 from service.state import Service
 from service.threads import run_apart
 
@@ -28,12 +28,9 @@ async def follow(service: Service, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         if service.data is not None:
             await service.data.try_follow(service)
-        for name, index in service.engine.indexes.items():
-            if (
-                index.version is None
-                and time.monotonic() >= retry_at.get(name, 0.0)
-                and not await _switch(service, index)
-            ):
+        for name in [name for name, index in service.engine.indexes.items() if index.version is None]:
+            # No index is held here: what is replaced is let go at once.
+            if time.monotonic() >= retry_at.get(name, 0.0) and not await _switch(service, name):
                 retry_at[name] = time.monotonic() + RETRY_S
         try:
             async with asyncio.timeout(service.settings.follow_s):
@@ -42,8 +39,9 @@ async def follow(service: Service, stopping: asyncio.Event) -> None:
             continue
 
 
-async def _switch(service: Service, index: ServedIndex) -> bool:
+async def _switch(service: Service, name: str) -> bool:
     """Serve the newer generation of an index, if there is one; False where it cannot be served."""
+    index = service.engine.indexes[name]
     try:
         newer = await run_apart(index.newer)
     except Exception as error:

@@ -69,6 +69,6 @@ class Metrics:
         self.passages = Gauge("drdecr_index_passages", "Passages of an index.", ["index"], registry=self.registry)
 
     def observe_stages(self, took_ms: dict[str, float]) -> None:
-        """Record the stages of one piece of work, in milliseconds."""
-        for stage, milliseconds in took_ms.items():
+        """Record the stages of one piece of work, in milliseconds; it may still go on."""
+        for stage, milliseconds in dict(took_ms).items():
             self.stage_seconds.labels(stage).observe(milliseconds / 1_000)

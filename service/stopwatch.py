@@ -32,10 +32,10 @@ class Stopwatch:
         self._extend(stage, now_ns - int(milliseconds * 1e6), now_ns)
 
     def include(self, other: Stopwatch) -> None:
-        """Count the stages of another one too."""
-        for stage, milliseconds in other.stages.items():
+        """Count the stages of another one too, whose work may still go on."""
+        for stage, milliseconds in dict(other.stages).items():
             self.stages[stage] = self.stages.get(stage, 0.0) + milliseconds
-        for stage, period in other.periods.items():
+        for stage, period in dict(other.periods).items():
             self._extend(stage, *period)
 
     def _extend(self, stage: str, began_ns: int, ended_ns: int) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from drdecr.errors import SnapshotCorruptError
 from drdecr.index.backend import SearchParams
 from drdecr.index.kernels import best_lists, score_by_cells, visit_lists
 from drdecr.index.knobs import knobs_for
@@ -161,7 +162,7 @@ class CandidateFinder:
             segment.postings,
             segment.starts,
             segment.sizes,
-            lists[:, :nprobe],
+            np.ascontiguousarray(lists[:, :nprobe]),
             gains,
             share,
             allowed,
@@ -172,6 +173,8 @@ class CandidateFinder:
             scratch.gained,
         )
         scratch.since += tokens
+        if found < 0:
+            raise SnapshotCorruptError("posting lists cannot be read; run `drdecr index verify`")
         return scratch.met[:found], scratch.gained[:found]
 
     def _scratch_of(self, tokens: int) -> _Scratch:

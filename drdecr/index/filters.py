@@ -41,6 +41,8 @@ Value = str | int | float | bool | None
 
 _GROUPS = ("must", "should", "must_not")
 _TESTS = ("eq", "in", "range")
+_MESSAGES = 10
+"""More values of one `in` than these are not named one by one where they are wrong."""
 _INTEGERS = range(-(2**63), 2**63)
 
 
@@ -166,9 +168,13 @@ def check_size(data: object) -> object:
         for group in groups:
             waiting.extend((clause, depth + 1) for clause in group)
         conditions += 1
-        values += len(part["in"]) if isinstance(part.get("in"), list) else 0
+        listed = part["in"] if isinstance(part.get("in"), list) else []
+        values += len(listed)
         if conditions > MAX_CONDITIONS or values > MAX_VALUES:
             raise ValueError(f"holds more than {MAX_CONDITIONS} conditions and groups or {MAX_VALUES} values")
+        # One message, not one for each of ten thousand.
+        if sum(isinstance(value, list | Mapping) for value in listed) > _MESSAGES:
+            raise ValueError("the values of `in` must be texts, numbers, true, false or null")
     return data
 
 

@@ -178,6 +178,8 @@ def visit_lists(
 ) -> int:
     """Add up, for every passage met in the query tokens' lists, each token's best gain; return how many were met.
 
+    -1 where the lists are not what was written.
+
     A token passes over the lists that gain less than this share of what its first list does.
 
     Shapes: packed, starts and sizes as `indexer.posting_lists` writes them; lists and gains (tokens, n), best
@@ -186,6 +188,8 @@ def visit_lists(
     less than `since` before and less than `since` + tokens after; sums (passages,) float32.
     """
     base = packed.ctypes.data
+    # The bit that the last eight bytes begin with.
+    last = 8 * (len(packed) - 8)
     count = 0
     for token in range(lists.shape[0]):
         now = since + token
@@ -194,12 +198,18 @@ def visit_lists(
             gain = gains[token, place]
             if gain < share * gains[token, 0]:
                 break
+            if starts[cell] < 0 or 8 * starts[cell] > last:
+                return -1
             width = np.int64(packed[starts[cell]])
+            if width < 1 or width > 32:
+                return -1
             escape = (np.int64(1) << width) - 1
             bit = 8 * (starts[cell] + 1)
             passage = np.int64(-1)
             left = sizes[cell]
             while left > 0:
+                if bit > last:
+                    return -1
                 gap = (load_int64(base + (bit >> 3)) >> (bit & 7)) & escape
                 bit += width
                 passage += gap
@@ -207,9 +217,8 @@ def visit_lists(
                     continue
                 passage += 1
                 left -= 1
-                # Only a damaged file leads here: stay inside the scratch memory.
                 if passage >= len(marks):
-                    break
+                    return -1
                 if allowed is not None and not allowed[passage]:
                     continue
                 # Without branches: which passages were met before is anybody's guess.

@@ -141,7 +141,8 @@ class MetadataIndex:
         for value in values:
             wanted.setdefault(Kind.of(value), []).append(_stored(value))
         mask = self._nothing()
-        for kind, stored in wanted.items():
+        for kind, given in wanted.items():
+            stored = list(dict.fromkeys(given))
             for key, _ in self._key(field, kind):
                 spans: list[tuple[int, int]] = []
                 for first in range(0, len(stored), _MAX_VARIABLES):

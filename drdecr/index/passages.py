@@ -107,7 +107,8 @@ class PassageStore:
             raise SnapshotCorruptError(f"{path} cannot be opened ({problem}); run `drdecr index verify`") from None
 
     def close(self) -> None:
-        self._connection.close()
+        with self._lock:
+            self._connection.close()
 
     def position(self, passage_id: str) -> int | None:
         """Find a passage's position by its id."""

@@ -239,7 +239,10 @@ class Snapshot:
             )
             lanes = query_lanes(tokens, sentence, self.spec.sentence_weight, self.spec.closeness)
             for params in (SearchParams(nprobe=1, candidates=1), _DEFAULT):
-                self._search_one(lanes, 1, params, None, StageTimes())
+                for allowed in (None, np.ones(self.positions, np.bool_)):
+                    self._search_one(lanes, 1, params, allowed, StageTimes())
+            # What `explain` runs.
+            products(np.zeros((1, tokens.shape[1]), np.float32), lane_blocks(tokens))
 
     def _search_one(
         self, query: QueryLanes, k: int, params: SearchParams, allowed: NDArray[np.bool_] | None, times: StageTimes

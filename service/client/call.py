@@ -102,8 +102,8 @@ def unreachable(url: object, problem: httpx.TransportError, *, perhaps_done: boo
 
 
 def segment(name: str) -> str:
-    """Return a name as one segment of a path."""
-    return quote(name, safe="")
+    """Return a name as one segment of a path; `.` and `..` are written so that nobody takes them for a step."""
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
 
 
 def given(wishes: Mapping[str, Any]) -> dict[str, Any]:

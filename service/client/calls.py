@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from pydantic import BaseModel
 
@@ -38,13 +37,8 @@ def rerank(query: str, texts: Sequence[str], **wishes: Any) -> Call[RerankRespon
 
 
 def passage(index: str, passage_id: str) -> Call[PassageBody]:
-    return Call(PassageBody, "GET", f"/v1/indexes/{segment(index)}/passages/{_inner(passage_id)}")
-
-
-def _inner(passage_id: str) -> str:
-    """Return an id as the rest of a path; a `.` or `..` in it is written so that nobody takes it for a step."""
-    parts = (part.replace(".", "%2E") if part in (".", "..") else quote(part) for part in passage_id.split("/"))
-    return "/".join(parts)
+    rest = "/".join(map(segment, passage_id.split("/")))
+    return Call(PassageBody, "GET", f"/v1/indexes/{segment(index)}/passages/{rest}")
 
 
 def _asking(answer: type[_Answer], path: str, body: Json, wishes: Mapping[str, Any]) -> Call[_Answer]:

@@ -53,7 +53,7 @@ async def get_index(name: str, service: ServiceDependency) -> IndexBody:
 async def get_passage(name: str, id: str, request: Request, service: ServiceDependency) -> PassageBody:
     index = service.engine.index(name)
     async with service.admitted(request) as deadline:
-        passage = await service.queue.run(deadline, index.snapshot.passage, id)
+        passage = await service.queue.run(deadline, lambda: index.snapshot.passage(id))
     if passage is None:
         raise Problem(404, "passage_not_found", f"Index {name!r} holds no passage {id[:64]!r}.")
     return PassageBody(id=passage.id, title=passage.title, text=passage.text, metadata=passage.metadata)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+import structlog
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -30,6 +31,7 @@ from service.stopwatch import Stopwatch
 from service.texts import checked
 
 router = APIRouter(tags=["search"])
+log = structlog.get_logger("service.search")
 
 _TOGETHER = 8
 """Queries of one batch that are at work or wait at once; the queries of other requests come in between."""
@@ -89,6 +91,8 @@ async def search_batch(body: BatchRequest, request: Request, service: ServiceDep
     results: list[BatchResult | None] = [None] * len(body.queries)
     wanted: list[tuple[int, ServedIndex, Wish]] = []
     for number, item in enumerate(body.queries):
+        # Large filters take their time, and others are to be answered meanwhile.
+        await asyncio.sleep(0)
         try:
             wanted.append((number, *_item(service, engine, item, body.index)))
         except HTTPException as error:
@@ -126,6 +130,11 @@ async def _answer_item(
         )
     except HTTPException as error:
         return _failed(error)
+    except ClientGoneError:
+        raise
+    except Exception:
+        log.exception("defect", index=index.name)
+        return _failed(Problem(500, "internal_error", "The service failed; its log names the cause."))
     finally:
         service.metrics.observe_stages(own.stages)
         watch.include(own)

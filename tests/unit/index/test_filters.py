@@ -53,6 +53,7 @@ def test_values_of_different_kinds_make_different_filters(one: object, other: ob
         ({"must": [{"field": "\ud800", "eq": 1}]}, r"filter.must\[0\].field: "),
         ({"must": [{"field": "a", "in": None}]}, r"filter.must\[0\].in: "),
         ({"must": [{"field": "a", "in": [1, {}]}]}, r"filter.must\[0\].in\[1\]: "),
+        ({"must": [{"field": "a", "in": [[]] * 100}]}, "filter: the values of `in` must be"),
         ({"must": [{"field": "a", "range": {}}]}, r"filter.must\[0\].range: give at least one"),
         ({"must": [{"field": "a", "range": None}]}, r"filter.must\[0\].range: "),
         ({"must": [{"field": "a", "range": {"gt": 1, "gte": 2}}]}, r"range: give gt or gte"),

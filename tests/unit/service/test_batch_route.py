@@ -52,6 +52,22 @@ def test_wrong_query_fails_alone(client):
     ]
 
 
+def test_query_that_meets_a_defect_fails_alone(client, logged, monkeypatch):
+    def passages_of(self, hits, **options):
+        if len(hits) == 1:
+            raise ZeroDivisionError("secret detail")
+        return read(self, hits, **options)
+
+    read = FakeSnapshot.passages_of
+    monkeypatch.setattr(FakeSnapshot, "passages_of", passages_of)
+    queries = [{"query": "cat", "k": k} for k in (2, 1, 2)]
+    answer = client.post(BATCH, json={"index": "demo", "queries": queries})
+    assert [result["status"] for result in answer.json()["results"]] == [200, 500, 200]
+    assert answer.json()["results"][1]["error"]["code"] == "internal_error"
+    assert [entry["index"] for entry in logged if entry["event"] == "defect"] == ["demo"]
+    assert "secret" not in answer.text
+
+
 @pytest.mark.parametrize("item", [{"index": "demo"}, {"index": "demo", "query": 5}])
 def test_place_in_a_query_of_a_batch_is_written_as_in_a_search(client, item):
     (result,) = client.post(BATCH, json={"queries": [item]}).json()["results"]

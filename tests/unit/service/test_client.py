@@ -185,6 +185,25 @@ def test_names_cannot_leave_their_place_in_the_path():
     assert request_options(passage("a", "b c?d"))["url"] == "/v1/indexes/a/passages/b%20c%3Fd"
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_name_made_of_dots_steps_nowhere(name):
+    asked: list[tuple[str, bytes]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append((request.method, request.url.raw_path))
+        return httpx.Response(404, json={"code": "not_found", "detail": "no"})
+
+    with Client("http://x", transport=httpx.MockTransport(answer)) as sdk:
+        for drop in (lambda: sdk.drop_archive("demo", name), lambda: sdk.drop_index(name)):
+            with pytest.raises(ServiceError):
+                drop()
+    written = name.replace(".", "%2E")
+    assert asked == [
+        ("DELETE", f"/v1/indexes/demo/snapshots/{written}".encode()),
+        ("DELETE", f"/v1/indexes/{written}".encode()),
+    ]
+
+
 @pytest.mark.parametrize("passage_id", ["./notes/a.txt#0", "a/../b", "../b", ".", "..", "a//b", "..."])
 def test_id_reaches_the_service_as_it_is(passage_id):
     asked: list[bytes] = []
