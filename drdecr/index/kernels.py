@@ -198,7 +198,7 @@ def visit_lists(
             gain = gains[token, place]
             if gain < share * gains[token, 0]:
                 break
-            if starts[cell] < 0 or 8 * starts[cell] > last:
+            if starts[cell] < 0 or starts[cell] > len(packed) - 8:
                 return -1
             width = np.int64(packed[starts[cell]])
             if width < 1 or width > 32:
@@ -207,13 +207,15 @@ def visit_lists(
             bit = 8 * (starts[cell] + 1)
             passage = np.int64(-1)
             left = sizes[cell]
+            if left > len(marks) or bit + (left - 1) * width > last:
+                return -1
             while left > 0:
-                if bit > last:
-                    return -1
                 gap = (load_int64(base + (bit >> 3)) >> (bit & 7)) & escape
                 bit += width
                 passage += gap
                 if gap == escape:
+                    if bit + (left - 1) * width > last:
+                        return -1
                     continue
                 passage += 1
                 left -= 1
