@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
@@ -72,6 +72,16 @@ def request_options(call: Call[Any], usual_s: float | None = None) -> dict[str, 
     }
 
 
+def request_of(
+    http: httpx.Client | httpx.AsyncClient, call: Call[Any], content: Iterable[bytes] | AsyncIterable[bytes] | None
+) -> httpx.Request:
+    """Return a call as httpx sends it. Raises: UsageError for what JSON or a header cannot hold."""
+    try:
+        return http.build_request(**request_options(call, http.timeout.read), content=content)
+    except (TypeError, ValueError) as problem:
+        raise UsageError(f"the request holds what cannot be sent: {problem}") from None
+
+
 def read(call: Call[_Answer], answer: httpx.Response) -> _Answer:
     """Read an answer. Raises: ServiceError."""
     if not (answer.is_success or answer.status_code in call.also):
@@ -103,7 +113,12 @@ def unreachable(url: object, problem: httpx.TransportError, *, perhaps_done: boo
 
 def segment(name: str) -> str:
     """Return a name as one segment of a path; `.` and `..` are written so that nobody takes them for a step."""
-    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
+    if name in (".", ".."):
+        return name.replace(".", "%2E")
+    try:
+        return quote(name, safe="")
+    except UnicodeEncodeError:
+        raise UsageError(f"{name!r} is no text that can be sent: it holds half a character") from None
 
 
 def given(wishes: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from drdecr.collections.records import Mode
 from service.client import calls, data_calls
-from service.client.call import Call, http_options, request_options
+from service.client.call import Call, http_options, request_of
 from service.client.data_calls import Alias
 from service.client.lines import Json, PathLike
 from service.client.retries import Retries, exchanged
@@ -259,7 +259,7 @@ class Client:
             answer: httpx.Response | httpx.TransportError
             try:
                 content = None if call.lines is None else call.lines.sent()
-                answer = self._http.request(**request_options(call, self._http.timeout.read), content=content)
+                answer = self._http.send(request_of(self._http, call, content))
             except httpx.TransportError as problem:
                 answer = problem
             try:

@@ -2,6 +2,7 @@
 
 const SNIPPET_CHARS = 320;
 const FILTER_CHARS = 60;
+const FIELD_CHARS = 256;
 const RIGHT_TO_LEFT = /^[^\p{L}]*[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}\p{Script=Adlam}]/u;
 
 function make(tag, properties = {}, ...children) {
@@ -144,7 +145,10 @@ function showFacts(hit, narrow) {
     for (const value of Array.isArray(stored) ? stored : [stored]) {
       if (value === null) continue;
       const text = typeof value === "object" ? JSON.stringify(value) : String(value);
-      const usable = typeof value !== "object" && text.length <= FILTER_CHARS;
+      // A number that JavaScript rounds finds nothing, and no filter names such a field.
+      const exact = typeof value !== "number" || !Number.isInteger(value) || Number.isSafeInteger(value);
+      const named = field && field.length <= FIELD_CHARS;
+      const usable = typeof value !== "object" && exact && named && text.length <= FILTER_CHARS;
       facts.push(make("li", { dir: "auto" }, usable
         ? pressable(`${field}: ${text}`, () => narrow(field, value), { className: "quiet", title: "Only passages with this" })
         : `${field}: ${text}`));

@@ -30,6 +30,7 @@ class Failure extends Error {
 
 async function call(path, options = {}) {
   const headers = { ...(options.body && { "Content-Type": "application/json" }) };
+  if (!/^[\x20-\x7e]*$/.test($("key").value)) throw new Failure(401, { detail: "The API key holds characters that no key has; paste it again." });
   if ($("key").value) headers.Authorization = `Bearer ${$("key").value}`;
   let response;
   try {

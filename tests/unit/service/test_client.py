@@ -185,6 +185,23 @@ def test_names_cannot_leave_their_place_in_the_path():
     assert request_options(passage("a", "b c?d"))["url"] == "/v1/indexes/a/passages/b%20c%3Fd"
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda sdk: sdk.search("demo", "\ud800"),
+        lambda sdk: sdk.search("demo", "cat", filter={"must": [{"field": "a", "eq": float("nan")}]}),
+        lambda sdk: sdk.index("\ud800"),
+        lambda sdk: sdk.start_build("demo", key="é"),
+    ],
+)
+def test_what_cannot_be_sent_is_told(ask):
+    with (
+        Client("http://x", transport=httpx.MockTransport(lambda _: httpx.Response(500))) as sdk,
+        pytest.raises(UsageError, match="sent"),
+    ):
+        ask(sdk)
+
+
 @pytest.mark.parametrize("name", [".", ".."])
 def test_name_made_of_dots_steps_nowhere(name):
     asked: list[tuple[str, bytes]] = []
