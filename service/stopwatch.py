@@ -33,9 +33,11 @@ class Stopwatch:
 
     def include(self, other: Stopwatch) -> None:
         """Count the stages of another one too, whose work may still go on."""
-        for stage, milliseconds in dict(other.stages).items():
+        # Each period here has its stage there, as `add` writes the stage first.
+        periods, stages = dict(other.periods), dict(other.stages)
+        for stage, milliseconds in stages.items():
             self.stages[stage] = self.stages.get(stage, 0.0) + milliseconds
-        for stage, period in dict(other.periods).items():
+        for stage, period in periods.items():
             self._extend(stage, *period)
 
     def _extend(self, stage: str, began_ns: int, ended_ns: int) -> None:

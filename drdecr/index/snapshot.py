@@ -232,6 +232,7 @@ class Snapshot:
     def warm_up(self) -> None:
         """Compile every kernel for this snapshot and touch its hot data, so that no query pays for it."""
         rng = np.random.default_rng(0)
+        everything = np.ones(self.positions, np.bool_)
         for registers in range(1, MAX_REGISTERS + 1):
             tokens = rng.standard_normal((registers * LANES, self.manifest.dim), dtype=np.float32)
             sentence = (
@@ -239,7 +240,7 @@ class Snapshot:
             )
             lanes = query_lanes(tokens, sentence, self.spec.sentence_weight, self.spec.closeness)
             for params in (SearchParams(nprobe=1, candidates=1), _DEFAULT):
-                for allowed in (None, np.ones(self.positions, np.bool_)):
+                for allowed in (None, everything):
                     self._search_one(lanes, 1, params, allowed, StageTimes())
             # What `explain` runs.
             products(np.zeros((1, tokens.shape[1]), np.float32), lane_blocks(tokens))

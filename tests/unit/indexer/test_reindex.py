@@ -3,51 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from changing import exact_hits
 from fabricated_vectors import WordEncoder
+from reindexing import TEXTS, stage
 
 from drdecr.collections.directory import DataDirectory
 from drdecr.collections.files import try_lock
 from drdecr.collections.records import BuildRecord, Mode
 from drdecr.collections.uploads import (
-    Operation,
     UploadWriter,
     parse_delete,
-    parse_put,
-    read_upload,
     staged_uploads,
 )
-from drdecr.errors import SnapshotBusyError, SnapshotCorruptError, SnapshotError, UnknownNameError, UsageError
+from drdecr.errors import SnapshotBusyError, SnapshotCorruptError, SnapshotError, UsageError
 from drdecr.index import Snapshot
 from drdecr.index.reduction import Reduction
-from indexer import quantizer_training, reindex
 from indexer.reindex import Task, build_next, publish, unfinished
-
-TEXTS = {f"p{i}": f"word{i} word{i + 1} all things" for i in range(40)}
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> DataDirectory:
-    directory = DataDirectory(tmp_path / "data")
-    directory.create_index("docs")
-    return directory
-
-
-@pytest.fixture
-def encoder() -> WordEncoder:
-    return WordEncoder(16, 8)
-
-
-def stage(directory: DataDirectory, texts: Mapping[str, str], **metadata: object) -> None:
-    with UploadWriter(directory, "docs", parse_put) as writer:
-        for each, text in texts.items():
-            writer.feed(json.dumps({"id": each, "text": text, "metadata": metadata}).encode() + b"\n")
-        writer.finish()
 
 
 def stage_deletion(directory: DataDirectory, *ids: str) -> None:
@@ -325,66 +299,6 @@ def test_cancelled_at_the_last_moment_publishes_nothing(directory: DataDirectory
 
     with pytest.raises(RuntimeError):
         publish(directory, task, cancelled)
-    assert directory.versions("docs") == []
-    assert staged_uploads(directory, "docs") == [1]
-
-
-def test_index_dropped_meanwhile(directory: DataDirectory, encoder: WordEncoder):
-    stage(directory, TEXTS)
-    task = Task("one", "docs", "incremental")
-    assert build_next(directory, task, encoder)
-    directory.delete_index("docs")
-    with pytest.raises(UnknownNameError):
-        publish(directory, task)
-
-
-def test_index_dropped_while_its_uploads_are_read_leaves_its_name_free(
-    directory: DataDirectory, encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
-):
-    stage(directory, TEXTS)
-
-    def dropping(*of: object) -> Iterator[Operation]:
-        yield from read_upload(directory, "docs", 1)
-        directory.delete_index("docs")
-
-    monkeypatch.setattr(reindex, "read_upload", dropping)
-    with pytest.raises(OSError, match="docs"):
-        build_next(directory, Task("one", "docs", "incremental"), encoder)
-    with pytest.raises(UnknownNameError):
-        build_next(directory, Task("one", "docs", "incremental"), encoder)
-    assert directory.create_index("docs").bits == 16
-
-
-def test_index_dropped_while_its_centroids_are_trained_leaves_its_name_free(
-    directory: DataDirectory, encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
-):
-    stage(directory, TEXTS)
-    train = quantizer_training.train_centroids
-
-    def dropping(*given: Any) -> Any:
-        directory.delete_index("docs")
-        return train(*given)
-
-    monkeypatch.setattr(quantizer_training, "train_centroids", dropping)
-    with pytest.raises((OSError, SnapshotError)):
-        build_next(directory, Task("one", "docs", "full"), encoder)
-    assert list(unfinished(directory)) == []
-    assert directory.create_index("docs").bits == 16
-
-
-@pytest.mark.parametrize("built", [False, True])
-def test_build_of_an_index_that_was_dropped_does_not_build_the_next_of_its_name(
-    built: bool, directory: DataDirectory, encoder: WordEncoder
-):
-    stage(directory, TEXTS)
-    task = Task("one", "docs", "incremental", directory.index("docs").id)
-    if built:
-        assert build_next(directory, task, encoder)
-    directory.delete_index("docs")
-    directory.create_index("docs")
-    stage(directory, {"half": "of what the next one gets"})
-    with pytest.raises(UnknownNameError, match="made again: this build was of the one before"):
-        (publish(directory, task) if built else build_next(directory, task, encoder))
     assert directory.versions("docs") == []
     assert staged_uploads(directory, "docs") == [1]
 
